@@ -1,0 +1,1 @@
+"""Nylon: an HTTP gateway that people extend with plugins."""
