@@ -1,0 +1,147 @@
+//! Heads are the `http` crate's header maps beside the few values around them. The request target is kept as
+//! path and query apart, because plugins replace one without the other; both are already checked, so that
+//! joining them cannot fail later.
+
+use bytes::Bytes;
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, Method, StatusCode, Version};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Longest path, and longest query, in bytes. Their sum stays under what a `PathAndQuery` holds.
+pub const MAX_TARGET_PART: usize = 32 * 1024;
+
+/// A checked path or query: ASCII text that may stand in a request target (RFC 9112, 3.2.1).
+#[derive(Clone, PartialEq, Eq)]
+pub struct TargetPart(Bytes);
+
+impl TargetPart {
+    /// The path `/`.
+    pub fn root() -> TargetPart {
+        TargetPart(Bytes::from_static(b"/"))
+    }
+
+    /// A path: starts with `/`, holds no `?`, `#`, control or non-ASCII byte.
+    pub fn path(text: Bytes) -> Option<TargetPart> {
+        (text.first() == Some(&b'/') && TargetPart::allowed(&text, false)).then_some(TargetPart(text))
+    }
+
+    /// A query without its `?`; a `?` inside is legal.
+    pub fn query(text: Bytes) -> Option<TargetPart> {
+        TargetPart::allowed(&text, true).then_some(TargetPart(text))
+    }
+
+    fn allowed(text: &[u8], question_mark: bool) -> bool {
+        text.len() <= MAX_TARGET_PART
+            && text.iter().all(|&b| {
+                (0x21..0x7f).contains(&b)
+                    && !matches!(b, b'#' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
+                    && (question_mark || b != b'?')
+            })
+    }
+
+    /// The text as it goes on the wire (percent-encoded).
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("a target part is ASCII: checked when made")
+    }
+
+    /// The bytes behind it.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TargetPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// What goes to the service: method, target and headers, all writable in `request_filter`.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// The path, percent-encoded as received.
+    pub path: TargetPart,
+    /// The query without its `?`, or none where the target had no `?`.
+    pub query: Option<TargetPart>,
+    /// The version that the client spoke.
+    pub version: Version,
+    /// The fields, hop-by-hop ones removed.
+    pub headers: HeaderMap,
+}
+
+impl RequestHead {
+    /// Path and query joined for a request line.
+    pub fn target(&self) -> PathAndQuery {
+        let joined = match &self.query {
+            None => self.path.as_bytes().clone(),
+            Some(query) => [self.path.as_bytes().as_ref(), b"?", query.as_bytes()].concat().into(),
+        };
+        PathAndQuery::from_maybe_shared(joined).expect("both parts are checked and short enough together")
+    }
+}
+
+/// The part of a response in front of its body.
+#[derive(Clone, Debug, Default)]
+pub struct ResponseHead {
+    /// The status; 200 while nobody has set one.
+    pub status: StatusCode,
+    /// The fields, hop-by-hop ones removed.
+    pub headers: HeaderMap,
+}
+
+/// `http` or `https`, as the client used it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain text.
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl Scheme {
+    /// The name in a URL.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+}
+
+/// Names one request in logs, error bodies and on workers: 16 bytes, shown as 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(pub [u8; 16]);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What is true of a request from its arrival to its end, whatever plugins do to its head.
+#[derive(Clone, Debug)]
+pub struct RequestFacts {
+    /// The request's name.
+    pub id: RequestId,
+    /// `http` or `https`.
+    pub scheme: Scheme,
+    /// Host and port as the client named them.
+    pub host: Authority,
+    /// The client's address, from the connection or from a trusted proxy.
+    pub client_ip: IpAddr,
+    /// When the head was complete.
+    pub received_at: SystemTime,
+    /// What the route's path pattern captured, percent-decoded, in the pattern's order.
+    pub params: Arc<[(Box<str>, Box<str>)]>,
+}
