@@ -1,0 +1,106 @@
+//! Where plugin code runs.
+//!
+//! The pipeline knows hosts by these two traits only. A host turns a call into whatever its plugin understands
+//! (a Python call, a C callback, a NATS message) and always gives the exchange back before the deadline: with
+//! the mutations applied, or untouched and a failure. So the pipeline needs no second clock around a call, and
+//! a plugin that never answers costs its exchange nothing but its time-out.
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use nylon_config::PhasePolicy;
+use nylon_core::{Call, Exchange, Failure, Finished, PhaseMask};
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Runs the entries of one plugin.
+pub trait PluginHost: Send + Sync {
+    /// `python`, `native`, `remote` or `builtin`: the label in metrics and logs.
+    fn kind(&self) -> &'static str;
+
+    /// The entry with this name; an error is the text for a config diagnostic. Called when a plan is loaded.
+    fn entry(&self, name: &str) -> Result<Arc<dyn PluginEntry>, UnknownEntry>;
+
+    /// Whether calls can be expected to succeed now; an error says why not (for readiness).
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Ends the host: no call follows. Blocks its caller for at most `grace` while calls in flight finish.
+    fn shutdown(&self, grace: Duration);
+}
+
+/// The plugin has no such entry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the plugin has no entry {name:?}; it has {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
+pub struct UnknownEntry {
+    /// The name asked for.
+    pub name: String,
+    /// The names that exist.
+    pub known: Vec<String>,
+}
+
+/// One named handler set of a plugin.
+pub trait PluginEntry: Send + Sync {
+    /// What its handlers want, as known now. A remote entry's answer changes as workers come and go.
+    fn traits(&self) -> EntryTraits;
+
+    /// Runs one phase of one session.
+    ///
+    /// The future is polled on the data-plane thread that owns the exchange. Dropping it (the client went away)
+    /// gives the call up: the host closes the context and frees what the call held.
+    fn call<'a>(&'a self, call: PhaseCall<'a>) -> Pending<'a>;
+}
+
+/// What an entry's handlers want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryTraits {
+    /// The phases to call. Where they cannot be known (no worker has announced itself) this is all of them, so
+    /// that a phase fails by its policy instead of being skipped.
+    pub phases: PhaseMask,
+    /// `request_filter` finds the request body read (`body=True`).
+    pub request_body: bool,
+    /// `response_body_filter` is called by chunk (`stream=True`).
+    pub stream: bool,
+}
+
+/// One call of one phase.
+pub struct PhaseCall<'a> {
+    /// The exchange; it comes back in the result.
+    pub exchange: Box<Exchange>,
+    /// Phase, payload, state and attempt.
+    pub call: Call,
+    /// The phase's policy; the host applies its retry rules, the pipeline its `on_error`.
+    pub policy: &'a PhasePolicy,
+    /// When the result is due. Time spent in [`BodySource::read`] moves it back.
+    pub deadline: Instant,
+    /// The session this call belongs to.
+    pub session: &'a mut Session,
+    /// Reads the request body for a handler that asks for it during its call.
+    pub body: &'a mut dyn BodySource,
+}
+
+/// A call's result, at once or later. Hosts that run inline answer at once and cost no allocation.
+pub enum Pending<'a> {
+    /// Done already.
+    Ready(Finished),
+    /// Done later, by the call's deadline.
+    Later(LocalBoxFuture<'a, Finished>),
+}
+
+/// One exchange × one middleware. Dropping it closes the session: a host that keeps something for it puts a
+/// value with that `Drop` into `slot`.
+#[derive(Default)]
+pub struct Session {
+    /// `ctx.state` as MessagePack, empty while nothing was stored. The pipeline carries it between phases.
+    pub state: Bytes,
+    /// Whatever the host keeps for the session.
+    pub slot: Option<Box<dyn Any + Send>>,
+}
+
+/// The request body behind a call.
+pub trait BodySource {
+    /// Reads the whole body, within the plan's limits for size and for the client's pace. A second call gives
+    /// the same bytes again.
+    fn read(&mut self) -> LocalBoxFuture<'_, Result<Bytes, Failure>>;
+}
