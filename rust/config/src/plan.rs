@@ -1,0 +1,445 @@
+//! The configuration as it is run.
+//!
+//! A [`Plan`] is what validation leaves: every name is resolved to an index, every group is expanded in place,
+//! every default is filled in, every payload is already encoded. The data plane looks nothing up by name, and a
+//! reload swaps one plan for another. Whatever could be wrong in a configuration was reported before a plan exists.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use ipnet::IpNet;
+use nylon_core::Phase;
+
+use crate::diagnostic::Location;
+
+/// A valid configuration, ready to run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The addresses that speak plain HTTP, in the order written. Never empty.
+    pub http: Vec<Listener>,
+    /// Threads, shutdown times, the pool of idle upstream connections.
+    pub runtime: Runtime,
+    /// Time-outs and sizes that protect the gateway.
+    pub limits: Limits,
+    /// The peers whose `X-Forwarded-*` are believed. Empty: nobody's.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The request header whose value picks a [`Matcher::Header`] route, before any host is looked at.
+    pub header_selector: Option<http::HeaderName>,
+    /// Connections to message brokers.
+    pub messaging: Vec<Messaging>,
+    /// All plugins, used or not, in the order written.
+    pub plugins: Vec<Plugin>,
+    /// All services, used or not, in the order written.
+    pub services: Vec<Service>,
+    /// All routes, in the order written. Their matchers never overlap.
+    pub routes: Vec<Route>,
+}
+
+/// One address that the gateway listens on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// The address. Port 0 asks the system for a free port.
+    pub address: SocketAddr,
+    /// Where the configuration names it.
+    pub location: Location,
+}
+
+/// How the process runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Runtime {
+    /// Data-plane threads; `None` is one per core.
+    pub threads: Option<usize>,
+    /// How long open requests may take to finish once a stop was asked for and the listeners are closed; what is
+    /// open after that is cut.
+    pub grace_period: Duration,
+    /// How long the last step may take after that: `logging` phases, plugins' `shutdown`, the broker's drain.
+    pub graceful_shutdown_timeout: Duration,
+    /// Idle upstream connections kept per data-plane thread, over all endpoints.
+    pub upstream_keepalive_pool_size: usize,
+}
+
+/// Time-outs and sizes that protect the gateway. `None` in a size is "no limit".
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// From a client's first byte of a request (or from accept) to the end of its head.
+    pub header_read_timeout: Duration,
+    /// How long a client's connection may sit between two requests.
+    pub keepalive_timeout: Duration,
+    /// The longest silence while a request body is awaited.
+    pub body_read_timeout: Duration,
+    /// The longest time in which a client takes no byte of a response.
+    pub write_timeout: Duration,
+    /// Bytes of a request head; beyond it 431.
+    pub max_header_bytes: usize,
+    /// Fields in a request head; beyond it 431.
+    pub max_headers: usize,
+    /// Bytes of a body that the gateway holds for a plugin that asked for it; beyond it 413.
+    pub max_body_bytes: usize,
+    /// Bytes of a request body that is only forwarded; beyond it 413.
+    pub max_forwarded_body_bytes: Option<u64>,
+    /// Client connections open at once; beyond it they wait in the listen queue.
+    pub max_connections: usize,
+    /// Upstream times, unless a service has its own.
+    pub upstream: UpstreamLimits,
+}
+
+/// The times that an upstream may take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpstreamLimits {
+    /// To take a connection.
+    pub connect_timeout: Duration,
+    /// From the end of the request to the end of the response head.
+    pub response_head_timeout: Duration,
+    /// The longest silence inside a response body.
+    pub read_timeout: Duration,
+    /// How long a pooled connection may sit idle before it is closed.
+    pub idle_timeout: Duration,
+}
+
+/// A connection to a message broker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Messaging {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where the broker is.
+    pub broker: Broker,
+    /// The first part of every subject (`nylon`).
+    pub subject_prefix: String,
+    /// Calls in flight at once on this connection.
+    pub max_inflight: usize,
+    /// What happens when every worker is busy.
+    pub overflow: Overflow,
+    /// Who the gateway is to the broker.
+    pub auth: BrokerAuth,
+    /// Where the configuration defines it.
+    pub location: Location,
+}
+
+/// Where a broker is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Broker {
+    /// NATS servers as URLs (`nats://host:port`, `tls://host:port`). Never empty.
+    Servers(Vec<String>),
+    /// The gateway starts a nats-server of its own on loopback.
+    Embedded,
+}
+
+/// Who the gateway is to a broker.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BrokerAuth {
+    /// Nobody in particular (or as the server's URL says).
+    Anonymous,
+    /// User and password.
+    Password {
+        /// The user.
+        user: String,
+        /// The password.
+        password: Secret,
+    },
+    /// A token.
+    Token(Secret),
+}
+
+/// Text that never shows in a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps `text`.
+    pub fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
+    /// The text itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// What happens to a call when every worker is busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overflow {
+    /// It waits, within its time-out.
+    Queue,
+    /// It fails at once (503).
+    Reject,
+}
+
+/// The place of a plugin in [`Plan::plugins`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PluginIndex(pub usize);
+
+/// The place of a service in [`Plan::services`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceIndex(pub usize);
+
+/// A unit of code.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plugin {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What runs it.
+    pub kind: PluginKind,
+    /// What its `initialize` gets; `Null` where nothing is written.
+    pub config: serde_json::Value,
+    /// How each phase is called, unless a middleware says otherwise.
+    pub per_phase: Policies,
+    /// Where the configuration defines it.
+    pub location: Location,
+}
+
+/// What runs a plugin.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PluginKind {
+    /// Python code in the gateway's process.
+    Python {
+        /// Where the code is.
+        source: PythonSource,
+        /// How `def` handlers are scheduled.
+        execution: Execution,
+        /// Threads of the pool that runs `def` handlers (with [`Execution::Thread`]).
+        threads: usize,
+    },
+    /// Workers behind a message broker.
+    Messaging {
+        /// The place of the connection in [`Plan::messaging`].
+        messaging: usize,
+        /// The workers' queue group.
+        group: String,
+    },
+}
+
+/// Where a Python plugin's code is, and what it calls itself there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PythonSource {
+    /// A file that exists, and the attribute in it.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The attribute, `plugin` unless written.
+        attribute: String,
+    },
+    /// A module that can be imported, and the attribute in it.
+    Module {
+        /// The module, dotted.
+        module: String,
+        /// The attribute, `plugin` unless written.
+        attribute: String,
+    },
+}
+
+/// How `def` handlers of an in-process plugin are scheduled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Execution {
+    /// In a pool of threads of the plugin's own.
+    Thread,
+    /// On the data-plane thread: for trusted handlers that never block.
+    Inline,
+}
+
+/// How each phase of a plugin or a middleware is called.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policies {
+    /// For `request_filter`.
+    pub request_filter: PhasePolicy,
+    /// For `response_filter`.
+    pub response_filter: PhasePolicy,
+    /// For `response_body_filter`.
+    pub response_body_filter: PhasePolicy,
+    /// For `logging`.
+    pub logging: PhasePolicy,
+}
+
+impl Policies {
+    /// The policy of `phase`.
+    pub fn of(&self, phase: Phase) -> &PhasePolicy {
+        match phase {
+            Phase::RequestFilter => &self.request_filter,
+            Phase::ResponseFilter => &self.response_filter,
+            Phase::ResponseBodyFilter => &self.response_body_filter,
+            Phase::Logging => &self.logging,
+        }
+    }
+}
+
+/// How one phase is called.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PhasePolicy {
+    /// The total, retries included.
+    pub timeout: Duration,
+    /// What a failure means.
+    pub on_error: OnError,
+    /// Re-sending of calls that were lost or could not be delivered, on NATS.
+    pub retry: Retry,
+    /// Whether a call may run twice. If not, a worker that died after it took a call is an error, never a retry.
+    pub idempotent: bool,
+}
+
+/// What a failed call means for the exchange. (`retry` is read as "retry, then fail", `end` as fail.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// The exchange ends with an error.
+    Fail,
+    /// The exchange goes on as if the middleware were not there.
+    Continue,
+}
+
+/// Re-sending of lost calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts after the first; 0 is none.
+    pub max: u32,
+    /// The pause before the first of them; it doubles each time.
+    pub backoff_initial: Duration,
+    /// The longest pause.
+    pub backoff_max: Duration,
+}
+
+/// What a path leads to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Service {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What it is.
+    pub kind: ServiceKind,
+    /// Where the configuration defines it.
+    pub location: Location,
+}
+
+/// What a service is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServiceKind {
+    /// Upstream servers, taken in turn.
+    Http {
+        /// Their addresses. Never empty.
+        endpoints: Vec<Endpoint>,
+        /// The times they may take: the service's own, or those of [`Limits::upstream`].
+        limits: UpstreamLimits,
+    },
+    /// A plugin that answers itself: its `request_filter` must end the exchange.
+    Plugin(Middleware),
+}
+
+/// One upstream address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// An IP address or a host name.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Its share, for the algorithms that weigh.
+    pub weight: u32,
+}
+
+/// A set of requests, and what is done with them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Which requests are meant.
+    pub matcher: Matcher,
+    /// What their paths lead to. Never empty. See [`PathRule::patterns`] for how they are told apart.
+    pub paths: Vec<PathRule>,
+    /// Where the configuration defines it.
+    pub location: Location,
+}
+
+/// Which requests a route is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Matcher {
+    /// By the request's host (without its port). No pattern stands in two routes.
+    Host(Vec<HostPattern>),
+    /// By the value of the header that [`Plan::header_selector`] names. No value stands in two routes.
+    Header(Vec<String>),
+}
+
+/// Which hosts are meant. An exact name wins over a suffix, a longer suffix over a shorter, both over any.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// This host, in lower case.
+    Exact(String),
+    /// Every host that ends in this, `*.example.com` written: `.example.com`, in lower case.
+    Suffix(String),
+    /// Every host: `*`.
+    Any,
+}
+
+/// Paths and methods of a route, and what they lead to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PathRule {
+    /// matchit patterns. In one route no two patterns conflict, so all go into one `matchit::Router`; an equal
+    /// pattern may stand in several rules, and then their methods are disjoint.
+    pub patterns: Vec<String>,
+    /// The methods; empty means all.
+    pub methods: Vec<http::Method>,
+    /// Where the requests go.
+    pub service: ServiceIndex,
+    /// The path the service sees, unless it is the client's.
+    pub rewrite: Option<Rewrite>,
+    /// The route's middleware, then the path's, groups expanded in place.
+    pub middleware: Vec<Middleware>,
+    /// Where the configuration defines it.
+    pub location: Location,
+}
+
+/// The path that a service sees instead of the client's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Text and parameters of the pattern, in turn.
+    pub parts: Vec<RewritePart>,
+    /// The parameter of a pattern's `{*name}` to be put behind it, one per pattern of the rule (same order).
+    pub rest: Vec<Option<String>>,
+}
+
+/// A piece of a [`Rewrite`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RewritePart {
+    /// Text as it is.
+    Text(String),
+    /// What the pattern's parameter of this name matched.
+    Param(String),
+}
+
+impl Rewrite {
+    /// The new path, for the rule's pattern number `pattern`; `param` gives what a parameter matched, as the
+    /// client wrote it (percent-encoding kept).
+    pub fn apply<'a>(&self, pattern: usize, param: impl Fn(&str) -> Option<&'a str>) -> String {
+        let mut path = String::new();
+        for part in &self.parts {
+            match part {
+                RewritePart::Text(text) => path.push_str(text),
+                RewritePart::Param(name) => path.push_str(param(name).unwrap_or_default()),
+            }
+        }
+        if let Some(Some(name)) = self.rest.get(pattern) {
+            if !path.ends_with('/') {
+                path.push('/');
+            }
+            path.push_str(param(name).unwrap_or_default());
+        }
+        path
+    }
+}
+
+/// One entry of a plugin, attached to a route, a path or a service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Middleware {
+    /// The plugin.
+    pub plugin: PluginIndex,
+    /// The entry in it. Whether the plugin has it is known once it is loaded: see [`Location::diagnostic`].
+    pub entry: String,
+    /// What the handler finds in `ctx.payload`; `Null` where nothing is written.
+    pub payload: serde_json::Value,
+    /// The same as MessagePack, as it goes over the wire.
+    pub payload_msgpack: Bytes,
+    /// How each phase is called: the plugin's policies with the middleware's own on top.
+    pub per_phase: Policies,
+    /// Where the configuration names the entry.
+    pub location: Location,
+}

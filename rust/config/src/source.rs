@@ -1,0 +1,114 @@
+//! The configuration's files and places in them.
+//!
+//! A place is a file and a byte range; line and column are worked out only when somebody has to be told, because
+//! a valid configuration never needs them. Columns count characters from 1, as editors do.
+
+use std::{path::PathBuf, sync::Arc};
+
+use crate::diagnostic::{Diagnostic, Location};
+
+/// A range of bytes in one of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) file: u32,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+/// A value and where it was written.
+#[derive(Debug, Clone)]
+pub(crate) struct Spanned<T> {
+    pub(crate) value: T,
+    pub(crate) place: Place,
+}
+
+/// One file as it was read.
+struct Source {
+    name: Arc<str>,
+    text: String,
+    /// What relative paths in it start from.
+    base_dir: PathBuf,
+}
+
+/// All files of one configuration.
+#[derive(Default)]
+pub(crate) struct Sources {
+    files: Vec<Source>,
+}
+
+impl Sources {
+    /// Takes a file in, and returns its number.
+    pub(crate) fn add(&mut self, name: &str, text: String, base_dir: PathBuf) -> u32 {
+        self.files.push(Source { name: name.into(), text, base_dir });
+        u32::try_from(self.files.len() - 1).expect("a configuration has fewer than 2^32 files")
+    }
+
+    pub(crate) fn text(&self, file: u32) -> &str {
+        &self.files[file as usize].text
+    }
+
+    pub(crate) fn base_dir(&self, file: u32) -> &std::path::Path {
+        &self.files[file as usize].base_dir
+    }
+
+    /// `file:line:column` of `place`, and the line itself. The width never reaches past the line's end.
+    pub(crate) fn location(&self, place: Place) -> Location {
+        let source = &self.files[place.file as usize];
+        let text = source.text.as_str();
+        let start = floor_boundary(text, place.start);
+        let end = floor_boundary(text, place.end.max(start));
+        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line_end = text[line_start..].find('\n').map_or(text.len(), |at| line_start + at);
+        let line = text[line_start..line_end].trim_end_matches('\r');
+        let visible_end = (line_start + line.len()).max(start);
+        Location {
+            file: source.name.clone(),
+            line: text[..line_start].matches('\n').count() + 1,
+            column: text[line_start..start].chars().count() + 1,
+            width: text[start..end.min(visible_end)].chars().count().max(1),
+            source: line.into(),
+        }
+    }
+
+    /// A diagnostic about `place`.
+    pub(crate) fn diagnostic(&self, place: Place, reason: String, suggestion: Option<String>) -> Diagnostic {
+        let mut diagnostic = self.location(place).diagnostic(reason);
+        diagnostic.suggestion = suggestion;
+        diagnostic
+    }
+}
+
+/// The nearest character boundary at or before `at`, inside `text`.
+fn floor_boundary(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location_of(text: &str, needle: &str) -> Location {
+        let mut sources = Sources::default();
+        let file = sources.add("a.yaml", text.to_owned(), PathBuf::new());
+        let start = text.find(needle).expect("the needle is in the text");
+        sources.location(Place { file, start, end: start + needle.len() })
+    }
+
+    #[test]
+    fn columns_count_characters_not_bytes() {
+        let location = location_of("a: 1\nß·é: x\n", "x");
+        assert_eq!((location.line, location.column, location.width), (2, 6, 1));
+        assert_eq!(&*location.source, "ß·é: x");
+    }
+
+    #[test]
+    fn a_place_over_several_lines_is_shown_to_the_end_of_its_first() {
+        let location = location_of("a:\r\n  b: 1\r\n  c: 2\r\n", "b: 1\r\n  c: 2");
+        assert_eq!((location.line, location.column, location.width), (2, 3, 4));
+        assert_eq!(&*location.source, "  b: 1");
+    }
+}
