@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use nylon_config::PhasePolicy;
+use nylon_config::plan::PhasePolicy;
 use nylon_core::{Call, Exchange, Failure, Finished, PhaseMask};
 use std::any::Any;
 use std::sync::Arc;

@@ -1,0 +1,287 @@
+//! The response body on its way to the client.
+//!
+//! Where no middleware looks at the body it is the service's own, untouched. A streaming filter pulls one chunk
+//! at a time, so the client's pace holds the service back and memory stays bounded. Whoever ends the body (the
+//! last byte, an error, the client leaving) ends the exchange: its flow goes to the logging queue from `Drop`.
+
+use super::flow::{Flow, Verdict};
+use super::logging::Owed;
+use crate::upstream::UpstreamBody;
+use crate::worker::Worker;
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use nylon_core::{Chunk, Phase};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// A body that ends early; the connection is aborted, so that the client sees it is not complete.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BodyAborted(String);
+
+/// The body of every response.
+pub struct OutBody {
+    kind: Kind,
+    tail: Option<Tail>,
+}
+
+enum Kind {
+    /// Bytes made here; `None` when they are sent.
+    Full(Option<Bytes>),
+    /// The service's own.
+    Upstream(UpstreamBody),
+    /// By chunk, through `response_body_filter`.
+    Filtered(Filtered),
+}
+
+/// What is owed when the body is done.
+struct Tail {
+    worker: Rc<Worker>,
+    /// Elsewhere while a filter runs.
+    flow: Option<Box<Flow>>,
+    bytes: u64,
+    ended: bool,
+    error: Option<String>,
+}
+
+struct Filtered {
+    source: Option<Source>,
+    filters: Vec<usize>,
+    step: Option<LocalBoxFuture<'static, Step>>,
+    done: bool,
+}
+
+/// What comes out of one step of a filtered body.
+struct Step {
+    flow: Box<Flow>,
+    source: Source,
+    filters: Vec<usize>,
+    frame: Result<Frame<Bytes>, String>,
+    last: bool,
+}
+
+/// The unfiltered body: bytes that are here already, then the rest of the service's.
+pub(super) struct Source {
+    pub(super) prefix: Option<Bytes>,
+    pub(super) upstream: Option<UpstreamBody>,
+}
+
+impl Source {
+    async fn next(&mut self) -> Result<SourceItem, String> {
+        if let Some(data) = self.prefix.take() {
+            return Ok(SourceItem::Chunk(Chunk { data, end_of_stream: self.upstream.is_none() }));
+        }
+        let end = || Chunk { data: Bytes::new(), end_of_stream: true };
+        let Some(upstream) = &mut self.upstream else { return Ok(SourceItem::Chunk(end())) };
+        match upstream.frame().await {
+            None => Ok(SourceItem::Chunk(end())),
+            Some(Err(error)) => Err(error.to_string()),
+            Some(Ok(frame)) => Ok(match frame.into_data() {
+                Ok(data) => SourceItem::Chunk(Chunk { data, end_of_stream: upstream.is_end_stream() }),
+                Err(other) => SourceItem::Other(other),
+            }),
+        }
+    }
+}
+
+enum SourceItem {
+    Chunk(Chunk),
+    /// Trailers: they pass.
+    Other(Frame<Bytes>),
+}
+
+impl OutBody {
+    /// Bytes made here, nothing owed.
+    pub fn full(bytes: Bytes) -> OutBody {
+        OutBody { kind: Kind::Full(Some(bytes)), tail: None }
+    }
+
+    /// The service's own body, nothing owed.
+    pub fn upstream(body: UpstreamBody) -> OutBody {
+        OutBody { kind: Kind::Upstream(body), tail: None }
+    }
+
+    /// Through the streaming filters of `flow`.
+    pub(super) fn filtered(flow: Box<Flow>, source: Source, filters: Vec<usize>) -> OutBody {
+        let filtered = Filtered { source: Some(source), filters, step: None, done: false };
+        OutBody { kind: Kind::Filtered(filtered), tail: None }.owing(flow)
+    }
+
+    /// Gives `flow` its logging when the body is done.
+    pub(super) fn owing(mut self, flow: Box<Flow>) -> OutBody {
+        let worker = flow.worker.clone();
+        self.tail = Some(Tail { worker, flow: Some(flow), bytes: 0, ended: false, error: None });
+        self
+    }
+
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
+        match &mut self.kind {
+            Kind::Full(bytes) => {
+                Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
+            }
+            Kind::Upstream(body) => {
+                Pin::new(body).poll_frame(cx).map_err(|error| BodyAborted(error.to_string()))
+            }
+            Kind::Filtered(filtered) => {
+                let tail = self.tail.as_mut().expect("a filtered body owes its logging");
+                filtered.poll(cx, &mut tail.flow)
+            }
+        }
+    }
+}
+
+impl Filtered {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        flow: &mut Option<Box<Flow>>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
+        loop {
+            if self.step.is_none() {
+                let (false, Some(source), Some(flow)) = (self.done, self.source.take(), flow.take()) else {
+                    return Poll::Ready(None);
+                };
+                self.step = Some(Box::pin(step(flow, source, std::mem::take(&mut self.filters))));
+            }
+            let running = self.step.as_mut().expect("made above");
+            let step = ready!(running.as_mut().poll(cx));
+            self.step = None;
+            *flow = Some(step.flow);
+            self.source = Some(step.source);
+            self.filters = step.filters;
+            self.done = step.last || step.frame.is_err();
+            match step.frame {
+                Ok(frame) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
+                frame => return Poll::Ready(Some(frame.map_err(BodyAborted))),
+            }
+        }
+    }
+}
+
+/// Takes the next chunk through all filters.
+async fn step(mut flow: Box<Flow>, mut source: Source, filters: Vec<usize>) -> Step {
+    let (frame, last) = match source.next().await {
+        Err(error) => (Err(error), true),
+        Ok(SourceItem::Other(frame)) => (Ok(frame), false),
+        Ok(SourceItem::Chunk(chunk)) => {
+            let last = chunk.end_of_stream;
+            (flow.filter_chunk(chunk, &filters).await.map(Frame::data), last)
+        }
+    };
+    Step { flow, source, filters, frame, last }
+}
+
+impl Flow {
+    /// Takes one chunk through the filters, in their order.
+    ///
+    /// # Errors
+    /// What the log says of the filter that failed under `on_error: fail`.
+    pub(super) async fn filter_chunk(
+        &mut self,
+        mut chunk: Chunk,
+        filters: &[usize],
+    ) -> Result<Bytes, String> {
+        for &index in filters {
+            if chunk.data.is_empty() && !chunk.end_of_stream {
+                break;
+            }
+            if !self.is_sound(index) {
+                continue;
+            }
+            let before = chunk.clone();
+            self.exchange_mut().chunk = Some(chunk);
+            let verdict = self.call(index, Phase::ResponseBodyFilter).await;
+            chunk = self.exchange_mut().chunk.take().unwrap_or(before);
+            match verdict {
+                Verdict::Next => {}
+                Verdict::End => break,
+                Verdict::Fail(kind) => return Err(format!("response_body_filter failed: {}", kind.name())),
+            }
+        }
+        Ok(chunk.data)
+    }
+}
+
+impl Body for OutBody {
+    type Data = Bytes;
+    type Error = BodyAborted;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
+        let polled = ready!(self.poll_kind(cx));
+        if let Some(tail) = &mut self.tail {
+            match &polled {
+                None => tail.ended = true,
+                Some(Ok(frame)) => tail.bytes += frame.data_ref().map_or(0, Bytes::len) as u64,
+                Some(Err(error)) => tail.error = Some(error.to_string()),
+            }
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Kind::Upstream(body) => body.is_end_stream(),
+            Kind::Filtered(filtered) => filtered.done,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Kind::Upstream(body) => body.size_hint(),
+            Kind::Filtered(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for OutBody {
+    fn drop(&mut self) {
+        let complete = self.is_end_stream();
+        let Some(mut tail) = self.tail.take() else { return };
+        if tail.error.is_none() && !(tail.ended || complete) {
+            tail.error = Some("the client went away before the response was sent".to_owned());
+        }
+        let step = match &mut self.kind {
+            Kind::Filtered(filtered) => filtered.step.take(),
+            _ => None,
+        };
+        match (tail.flow.take(), step) {
+            (Some(flow), _) => tail.owe(flow),
+            (None, Some(step)) => {
+                let worker = tail.worker.clone();
+                let closing = Box::pin(async move {
+                    let mut flow = step.await.flow;
+                    tail.close(&mut flow);
+                    flow
+                });
+                worker.logs.push(Owed::Pending(closing));
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+impl Tail {
+    fn close(self, flow: &mut Flow) {
+        let duration = flow.started.elapsed();
+        let sent = &mut flow.exchange_mut().sent;
+        sent.bytes = self.bytes;
+        sent.duration = Some(duration);
+        if sent.error.is_none() {
+            sent.error = self.error.map(Into::into);
+        }
+    }
+
+    fn owe(self, mut flow: Box<Flow>) {
+        let worker = self.worker.clone();
+        self.close(&mut flow);
+        worker.logs.push(Owed::Flow(flow));
+    }
+}

@@ -1,0 +1,127 @@
+//! A plan with everything it needs to run: hosts asked for their entries, routes built, services resolved.
+//!
+//! An exchange holds on to the live plan that it started with, for all its phases, whatever is reloaded
+//! meanwhile.
+
+use super::route::Router;
+use crate::plugin::{PluginEntry, PluginHost};
+use crate::upstream::HttpService;
+use bytes::Bytes;
+use nylon_config::plan::{Middleware, Policies, Rewrite, ServiceKind};
+use nylon_config::{Diagnostic, Plan};
+use nylon_core::Phase;
+use std::fmt;
+use std::sync::Arc;
+
+/// A plan that can serve requests.
+pub struct LivePlan {
+    /// The plan as validated.
+    pub plan: Arc<Plan>,
+    /// The hosts, by plugin index.
+    pub hosts: Vec<Arc<dyn PluginHost>>,
+    pub(crate) router: Router,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// What a path leads to, with everything resolved.
+pub(crate) struct Rule {
+    /// The middleware in the order of `request_filter`; a plugin service is the last link.
+    pub links: Vec<Link>,
+    pub service: LiveService,
+    pub rewrite: Option<Rewrite>,
+}
+
+/// A service, resolved.
+pub(crate) enum LiveService {
+    Http(Arc<HttpService>),
+    /// The last link of the chain answers.
+    Plugin,
+}
+
+/// One middleware, resolved.
+pub(crate) struct Link {
+    pub entry: Arc<dyn PluginEntry>,
+    pub payload: Bytes,
+    pub policies: Policies,
+    pub name: LinkName,
+}
+
+/// How a middleware is named in logs.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkName {
+    pub plugin: Arc<str>,
+    pub entry: Arc<str>,
+}
+
+impl fmt::Display for LinkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.plugin, self.entry)
+    }
+}
+
+impl Link {
+    /// Whether the entry handles this phase, as known now.
+    pub(crate) fn handles(&self, phase: Phase) -> bool {
+        self.entry.traits().phases.contains(phase)
+    }
+}
+
+impl LivePlan {
+    /// Resolves a plan. `hosts` are in the order of `plan.plugins`.
+    ///
+    /// # Errors
+    /// One diagnostic for each entry that its plugin lacks, at the place in the config that names it.
+    pub fn build(plan: Arc<Plan>, hosts: Vec<Arc<dyn PluginHost>>) -> Result<LivePlan, Vec<Diagnostic>> {
+        debug_assert_eq!(plan.plugins.len(), hosts.len());
+        let mut errors = Vec::new();
+        let mut link = |middleware: &Middleware| {
+            let plugin = middleware.plugin.0;
+            match hosts[plugin].entry(&middleware.entry) {
+                Ok(entry) => Some(Link {
+                    entry,
+                    payload: middleware.payload_msgpack.clone(),
+                    policies: middleware.per_phase.clone(),
+                    name: LinkName {
+                        plugin: plan.plugins[plugin].name.as_str().into(),
+                        entry: middleware.entry.as_str().into(),
+                    },
+                }),
+                Err(unknown) => {
+                    let what = format!("entry of plugin `{}`", plan.plugins[plugin].name);
+                    let known = unknown.known.iter().map(String::as_str);
+                    errors.push(middleware.location.unknown_name(&what, &unknown.name, known));
+                    None
+                }
+            }
+        };
+        let services: Vec<(LiveService, Option<&Middleware>)> = plan
+            .services
+            .iter()
+            .map(|service| match &service.kind {
+                ServiceKind::Http { endpoints, limits } => {
+                    (LiveService::Http(Arc::new(HttpService::new(&service.name, endpoints, limits))), None)
+                }
+                ServiceKind::Plugin(middleware) => (LiveService::Plugin, Some(middleware)),
+            })
+            .collect();
+        let mut rules = Vec::new();
+        for path in plan.routes.iter().flat_map(|route| &route.paths) {
+            let (service, terminal) = &services[path.service.0];
+            rules.push(Rule {
+                links: path.middleware.iter().chain(*terminal).filter_map(&mut link).collect(),
+                service: match service {
+                    LiveService::Http(http) => LiveService::Http(http.clone()),
+                    LiveService::Plugin => LiveService::Plugin,
+                },
+                rewrite: path.rewrite.clone(),
+            });
+        }
+        if !errors.is_empty() {
+            errors.dedup();
+            return Err(errors);
+        }
+        let router =
+            Router::new(&plan).expect("validation has inserted every pattern into such a tree before");
+        Ok(LivePlan { plan, hosts, router, rules })
+    }
+}

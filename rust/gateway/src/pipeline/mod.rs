@@ -1,0 +1,155 @@
+//! The life of one request: route, `request_filter`, service, `response_filter`, `response_body_filter`, send,
+//! `logging`.
+//!
+//! A rule without middleware is only forwarded: nothing of the machinery for phases is touched. The pipeline
+//! knows plugins by [`crate::plugin::PluginEntry`] and no HTTP engine beyond the bodies that it passes on.
+
+/// A plan with its hosts, routes and services.
+mod live;
+/// Which rule a request belongs to.
+mod route;
+/// The request body and who gets it.
+mod source;
+/// One exchange × the middlewares of its rule.
+mod flow;
+/// What happens once the request phase is over: service, response phases.
+mod answer;
+/// The response body, filtered or not.
+mod body;
+/// The phase after the last byte.
+mod logging;
+
+pub use body::{BodyAborted, OutBody};
+pub use live::LivePlan;
+pub use logging::LogQueue;
+
+use crate::downstream::Arrived;
+use crate::respond::{self, ErrorAnswer};
+use crate::upstream::{ForwardBody, HttpService, Outgoing, forward};
+use crate::worker::Worker;
+use bytes::Bytes;
+use flow::Flow;
+use http::{HeaderValue, Response, header};
+use live::LiveService;
+use nylon_core::{Exchange, Phase, RequestFacts, RequestHead, RequestId, TargetPart};
+use percent_encoding::percent_decode_str;
+use route::{Routed, RuleMatch};
+use source::RequestSource;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Serves one request, from its normalised head to a response whose body is still to be sent.
+pub async fn serve(worker: &Rc<Worker>, arrived: Arrived) -> Response<OutBody> {
+    let live = worker.live();
+    let Arrived { mut facts, mut head, body, upgrade } = arrived;
+    let (rule, rewritten) = match find(&live, &mut facts, &head) {
+        Ok(found) => found,
+        Err(refusal) => return refusal.response(facts.id),
+    };
+    let links = &live.rules[rule].links;
+    if links.is_empty()
+        && let LiveService::Http(service) = &live.rules[rule].service
+    {
+        if let Some(path) = rewritten {
+            head.path = path;
+        }
+        let body = if body.is_end_stream() { ForwardBody::Empty } else { ForwardBody::Client(body) };
+        return plain(worker, service, Outgoing { head, facts: &facts, body, upgrade }).await;
+    }
+    let id = facts.id;
+    let logs = links.iter().any(|link| link.handles(Phase::Logging));
+    let source = RequestSource::new(body, live.plan.limits.max_body_bytes);
+    let started = Instant::now();
+    let path = head.path.clone();
+    let flow = Flow::new(worker.clone(), live, rule, Box::new(Exchange::new(facts, head)), source, started);
+    let run = answer::run(flow, answer::Onward { upgrade, client_path: path, rewritten });
+    if !logs {
+        return run.await;
+    }
+    // The exchange must outlive a client that leaves: its logging is owed. The task ends with its deadlines.
+    let (send, receive) = tokio::sync::oneshot::channel();
+    tokio::task::spawn_local(async move {
+        // Nobody is there to take it when the client has left; dropping it starts the logging.
+        let _ = send.send(run.await);
+    });
+    match receive.await {
+        Ok(response) => response,
+        Err(_) => respond::PANICKED.response(id),
+    }
+}
+
+/// Forwards a request that no middleware wants to see.
+async fn plain(worker: &Rc<Worker>, service: &HttpService, out: Outgoing<'_>) -> Response<OutBody> {
+    let id = out.facts.id;
+    match forward(worker, service, out).await {
+        Ok(forwarded) => {
+            let mut response = Response::new(OutBody::upstream(forwarded.body));
+            *response.status_mut() = forwarded.head.status;
+            *response.headers_mut() = forwarded.head.headers;
+            response
+        }
+        Err(error) => {
+            tracing::warn!(request_id = %id, service = %service.name(), "{error}");
+            respond::upstream_failure(&error).response(id)
+        }
+    }
+}
+
+/// A request without a rule.
+enum Refusal {
+    Error(ErrorAnswer),
+    OtherMethods(String),
+}
+
+impl Refusal {
+    fn response(self, id: RequestId) -> Response<OutBody> {
+        match self {
+            Refusal::Error(answer) => answer.response(id),
+            Refusal::OtherMethods(methods) => {
+                let mut response = respond::OTHER_METHODS.response(id);
+                if let Ok(methods) = HeaderValue::try_from(methods) {
+                    response.headers_mut().insert(header::ALLOW, methods);
+                }
+                response
+            }
+        }
+    }
+}
+
+/// The rule for a request and the path its service is to see, where that is another.
+fn find(
+    live: &LivePlan,
+    facts: &mut RequestFacts,
+    head: &RequestHead,
+) -> Result<(usize, Option<TargetPart>), Refusal> {
+    let path = head.path.as_str();
+    let found = match live.router.find(&head.headers, facts.host.host(), &head.method, path) {
+        Routed::Rule(found) => found,
+        Routed::NoRoute => return Err(Refusal::Error(respond::NO_ROUTE)),
+        Routed::OtherMethods(methods) => return Err(Refusal::OtherMethods(methods)),
+    };
+    let RuleMatch { rule, pattern, params } = found;
+    if !params.is_empty() {
+        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned().into_boxed_str();
+        facts.params =
+            params.iter().map(|(name, value)| (Box::from(*name), decode(value))).collect::<Arc<_>>();
+    }
+    let Some(rewrite) = &live.rules[rule].rewrite else { return Ok((rule, None)) };
+    let param = |name: &str| params.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+    match TargetPart::path(Bytes::from(rewrite.apply(pattern, param))) {
+        Some(path) => Ok((rule, Some(path))),
+        None => Err(Refusal::Error(respond::REWRITE_IMPOSSIBLE)),
+    }
+}
+
+impl ErrorAnswer {
+    /// The whole response.
+    pub fn response(self, id: RequestId) -> Response<OutBody> {
+        let (head, body) = self.for_request(id);
+        let mut response = Response::new(OutBody::full(body));
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        response
+    }
+}

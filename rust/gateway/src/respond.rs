@@ -1,0 +1,74 @@
+//! From error to answer: the only place.
+//!
+//! The client learns a status, a short text and the request's id; what happened and where stays in the log,
+//! under the same id.
+
+use crate::upstream::ForwardError;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use nylon_core::{FailureKind, RequestId, ResponseHead};
+
+/// An answer that the gateway makes itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorAnswer {
+    /// The status.
+    pub status: StatusCode,
+    /// What the client reads.
+    pub text: &'static str,
+}
+
+/// No route, or no path of it.
+pub const NO_ROUTE: ErrorAnswer = ErrorAnswer { status: StatusCode::NOT_FOUND, text: "no route" };
+/// The path exists for other methods.
+pub const OTHER_METHODS: ErrorAnswer =
+    ErrorAnswer { status: StatusCode::METHOD_NOT_ALLOWED, text: "method not allowed" };
+/// A route's rewrite gives a path that is too long.
+pub const REWRITE_IMPOSSIBLE: ErrorAnswer =
+    ErrorAnswer { status: StatusCode::URI_TOO_LONG, text: "the path is too long" };
+/// A body that a filter needs whole is over the limit.
+pub const RESPONSE_TOO_LARGE: ErrorAnswer =
+    ErrorAnswer { status: StatusCode::BAD_GATEWAY, text: "the upstream's response is too large" };
+/// The service broke off inside a body that was being read for a filter.
+pub const UPSTREAM_BROKE: ErrorAnswer =
+    ErrorAnswer { status: StatusCode::BAD_GATEWAY, text: "the upstream broke off its response" };
+/// The task of an exchange panicked.
+pub const PANICKED: ErrorAnswer =
+    ErrorAnswer { status: StatusCode::INTERNAL_SERVER_ERROR, text: "internal error" };
+
+/// What a plugin's failure is to the client, where its policy says fail.
+pub fn plugin_failure(kind: FailureKind) -> ErrorAnswer {
+    let (status, text) = match kind {
+        FailureKind::Raised | FailureKind::Undecided | FailureKind::UnknownEntry => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "plugin error")
+        }
+        FailureKind::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "plugin timed out"),
+        FailureKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "plugin unavailable"),
+        FailureKind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "plugin overloaded"),
+        FailureKind::WorkerDied => (StatusCode::BAD_GATEWAY, "plugin worker died"),
+        FailureKind::Protocol => (StatusCode::BAD_GATEWAY, "invalid answer from plugin"),
+        FailureKind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body too large"),
+        FailureKind::BodyUnreadable => (StatusCode::BAD_REQUEST, "body could not be read"),
+        FailureKind::Cancelled => (StatusCode::INTERNAL_SERVER_ERROR, "cancelled"),
+    };
+    ErrorAnswer { status, text }
+}
+
+/// What an upstream's failure is to the client.
+pub fn upstream_failure(error: &ForwardError) -> ErrorAnswer {
+    let (status, text) = error.answer();
+    ErrorAnswer { status, text }
+}
+
+impl ErrorAnswer {
+    /// Head and body of the answer.
+    pub fn for_request(self, id: RequestId) -> (ResponseHead, Bytes) {
+        let body = format!(
+            "{{\"error\":\"{}\",\"status\":{},\"request_id\":\"{id}\"}}\n",
+            self.text,
+            self.status.as_u16()
+        );
+        let mut head = ResponseHead { status: self.status, ..ResponseHead::default() };
+        head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        (head, body.into())
+    }
+}
