@@ -1,0 +1,85 @@
+# Everything that one does to Nylon by hand. `make` alone lists the targets.
+#
+# All of them work in a virtual environment of their own (.venv), made when it is missing and brought up to date when
+# pyproject.toml or the Rust sources change; nothing outside the working copy is touched but cargo's and pip's caches.
+# The extension is built in release mode, also for the tests: they check what users run, and the wheel, `pip install .`
+# and `make demo` share that one build. While editing Rust, `make test PROFILE=dev` saves the optimising.
+
+PYTHON ?= python3
+PROFILE ?= release
+VENV := .venv
+BIN := $(VENV)/bin
+
+RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
+INSTALLED := $(VENV)/.installed
+BUILT := $(VENV)/.built-$(PROFILE)
+
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help build demo test test-rust test-python lint lint-rust lint-python format bench wheel wheel-check clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(BUILT)  ## build Nylon and see it work: a gateway, a NATS server, two workers, real requests
+	$(BIN)/nylon demo --check
+	@echo
+	@echo "To keep it running and try it yourself: $(BIN)/nylon demo"
+
+test: lint test-rust test-python  ## everything that must pass: lints, types, cargo test, pytest
+
+lint: lint-python lint-rust  ## rustfmt, clippy, ruff, mypy --strict, stubtest
+
+format: $(INSTALLED)  ## rewrite the sources in the project's style
+	cargo fmt --all
+	$(BIN)/ruff check --fix-only --exit-zero .
+	$(BIN)/ruff format .
+
+bench: $(BUILT)  ## measure against other proxies, in one run (needs wrk, nginx, haproxy)
+	$(BIN)/python benches/load/run.py
+
+wheel: $(INSTALLED)  ## build the wheel into dist/
+	$(BIN)/maturin build --release --out dist
+
+wheel-check: wheel  ## install the wheel and the source tree into empty environments and run the demo there
+	$(BIN)/python tests/wheel_check.py dist
+
+clean:  ## remove everything that was built
+	rm -rf $(VENV) dist target python/nylon/_core*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find python tests examples benches -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+build: $(BUILT)
+
+# ── parts of the above ──
+
+lint-rust:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+lint-python: $(BUILT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	MYPYPATH=python $(BIN)/python -m mypy.stubtest nylon._core
+
+test-rust:
+	cargo test --workspace --locked
+
+test-python: $(BUILT)
+	$(BIN)/pytest
+
+# ── the virtual environment ──
+
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1' 'maturin>=1.16,<2'
+	$(BIN)/pip install --quiet --group dev
+	touch $@
+
+$(BUILT): $(INSTALLED) $(RUST_SOURCES)
+	rm -f $(VENV)/.built-*
+	$(BIN)/maturin develop --profile $(PROFILE) --locked
+	touch $@
