@@ -28,7 +28,7 @@ pub(crate) fn suggest(name: &str, known: &[&str]) -> Option<String> {
 
 /// The one of `known` that is likely meant by `name`: at most a third of its letters differ (a swap of two
 /// neighbours counts once), or they are the same but for case and separators.
-fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace(['-', ' ', '.'], "_");
     let name = plain(name);
     known

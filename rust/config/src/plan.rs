@@ -323,7 +323,7 @@ pub enum ServiceKind {
         limits: UpstreamLimits,
     },
     /// A plugin that answers itself: its `request_filter` must end the exchange.
-    Plugin(Middleware),
+    Plugin(Box<Middleware>),
 }
 
 /// One upstream address.

@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc};
 use crate::diagnostic::{Diagnostic, Location};
 
 /// A range of bytes in one of the files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Place {
     pub(crate) file: u32,
     pub(crate) start: usize,

@@ -1,0 +1,304 @@
+//! The plain kinds of values that sections are made of.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    read::{Read, ReadDefault, expected},
+    report::Report,
+    source::{Place, Spanned},
+    tree::{Node, Tree},
+};
+
+/// Text that is not empty.
+pub(crate) type Text = Spanned<String>;
+/// `true` or `false`.
+pub(crate) type Flag = Spanned<bool>;
+
+/// Text that may be `${NAME}`: the value of an environment variable.
+#[derive(Debug, Clone)]
+pub(crate) struct EnvText(pub(crate) Text);
+
+/// A whole number in a range.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Count<const MIN: u64, const MAX: u64> {
+    pub(crate) value: u64,
+    pub(crate) place: Place,
+}
+
+/// Milliseconds, from 1 to an hour.
+pub(crate) type Millis = Count<1, 3_600_000>;
+
+/// A time with its unit: `500ms`, `3s`, `2m`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Interval;
+
+/// One value, or a list of them.
+#[derive(Debug, Clone)]
+pub(crate) struct OneOrMany<T>(pub(crate) Vec<T>);
+
+/// One address or a list; each item may be `${NAME}`, and then hold several, separated by commas.
+#[derive(Debug, Clone)]
+pub(crate) struct Servers(pub(crate) Vec<Text>);
+
+/// A mapping from names that the configuration chooses.
+#[derive(Debug, Clone)]
+pub(crate) struct Named<T>(pub(crate) Vec<(Text, T)>);
+
+/// Any value, handed to a plugin as it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Anything(pub(crate) Value);
+
+/// Any value, handed to a handler; its texts may not be templates yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Payload(pub(crate) Value);
+
+/// Reads the items of a list; each wrong one is reported and left out.
+impl<T: Read> Read for Vec<T> {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let Tree::List(items) = &node.value else {
+            return expected("a list", &node.value, node.place, report);
+        };
+        Some(items.iter().filter_map(|item| T::read(item, report)).collect())
+    }
+
+    fn schema(defs: &mut Map<String, Value>) -> Value {
+        json!({ "type": "array", "items": T::schema(defs) })
+    }
+
+    fn asks_nothing(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<T: Read> Read for OneOrMany<T> {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        match node.value {
+            Tree::List(_) => Vec::read(node, report).map(OneOrMany),
+            _ => T::read(node, report).map(|one| OneOrMany(vec![one])),
+        }
+    }
+
+    fn schema(defs: &mut Map<String, Value>) -> Value {
+        let one = T::schema(defs);
+        json!({ "anyOf": [one.clone(), { "type": "array", "items": one }] })
+    }
+}
+
+impl Read for Text {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let text = text(node, report)?;
+        if let Some(name) = variable(&text.value) {
+            report.error_help(
+                node.place,
+                format!("`${{{name}}}` is not replaced here"),
+                "environment variables stand in a messaging's `servers` and `auth`, and in `group`, `file`, `module` and `config_dir`",
+            );
+        }
+        Some(text)
+    }
+
+    fn schema(_: &mut Map<String, Value>) -> Value {
+        json!({ "type": "string", "minLength": 1 })
+    }
+}
+
+impl ReadDefault for Text {
+    type Written = &'static str;
+
+    fn written(value: &'static str, place: Place) -> Option<Self> {
+        Some(Spanned { value: value.to_owned(), place })
+    }
+}
+
+impl Read for EnvText {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let mut text = text(node, report)?;
+        if let Some(name) = variable(&text.value) {
+            text.value = environment(name, node.place, report)?;
+        }
+        Some(EnvText(text))
+    }
+
+    fn schema(defs: &mut Map<String, Value>) -> Value {
+        Text::schema(defs)
+    }
+}
+
+impl Read for Servers {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let items = OneOrMany::<EnvText>::read(node, report)?.0;
+        let split = items.into_iter().flat_map(|EnvText(item)| {
+            let place = item.place;
+            let parts: Vec<Text> = item
+                .value
+                .split(',')
+                .map(|part| Text { value: part.trim().to_owned(), place })
+                .filter(|part| !part.value.is_empty())
+                .collect();
+            parts
+        });
+        Some(Servers(split.collect()))
+    }
+
+    fn schema(defs: &mut Map<String, Value>) -> Value {
+        OneOrMany::<EnvText>::schema(defs)
+    }
+}
+
+impl Read for Flag {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        match &node.value {
+            Tree::Bool(value) => Some(Flag { value: *value, place: node.place }),
+            other => expected("true or false", other, node.place, report),
+        }
+    }
+
+    fn schema(_: &mut Map<String, Value>) -> Value {
+        json!({ "type": "boolean" })
+    }
+
+    fn asks_nothing(&self) -> bool {
+        !self.value
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> Read for Count<MIN, MAX> {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let wanted = format!("a whole number from {MIN} to {MAX}");
+        match &node.value {
+            Tree::Number(number) => match number.as_u64().filter(|value| (MIN..=MAX).contains(value)) {
+                Some(value) => Some(Count { value, place: node.place }),
+                None => {
+                    report.error(node.place, format!("expected {wanted}, found {number}"));
+                    None
+                }
+            },
+            other => expected(&wanted, other, node.place, report),
+        }
+    }
+
+    fn schema(_: &mut Map<String, Value>) -> Value {
+        json!({ "type": "integer", "minimum": MIN, "maximum": MAX })
+    }
+}
+
+impl<const MIN: u64, const MAX: u64> ReadDefault for Count<MIN, MAX> {
+    type Written = u64;
+
+    fn written(value: u64, place: Place) -> Option<Self> {
+        Some(Count { value, place })
+    }
+}
+
+impl Read for Interval {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let text = match &node.value {
+            Tree::Text(text) => text,
+            other => return expected("a time as text, such as 3s or 500ms", other, node.place, report),
+        };
+        let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+        if unit.len() == text.len() || !["ms", "s", "m", "h"].contains(&unit) {
+            report.error_help(
+                node.place,
+                format!("`{text}` is no time"),
+                "write a number and `ms`, `s`, `m` or `h`",
+            );
+            return None;
+        }
+        Some(Interval)
+    }
+
+    fn schema(_: &mut Map<String, Value>) -> Value {
+        json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$" })
+    }
+}
+
+impl<T: Read> Read for Named<T> {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let Tree::Map(entries) = &node.value else {
+            return expected("a mapping", &node.value, node.place, report);
+        };
+        let items = entries.iter().filter_map(|(name, node)| Some((name.clone(), T::read(node, report)?)));
+        Some(Named(items.collect()))
+    }
+
+    fn schema(defs: &mut Map<String, Value>) -> Value {
+        json!({ "type": "object", "additionalProperties": T::schema(defs) })
+    }
+}
+
+impl Read for Anything {
+    fn read(node: &Node, _: &mut Report<'_>) -> Option<Self> {
+        Some(Anything(node.value.to_json()))
+    }
+
+    fn schema(_: &mut Map<String, Value>) -> Value {
+        json!({})
+    }
+}
+
+impl Read for Payload {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        no_templates(node, report);
+        Some(Payload(node.value.to_json()))
+    }
+
+    fn schema(_: &mut Map<String, Value>) -> Value {
+        json!({})
+    }
+}
+
+fn text(node: &Node, report: &mut Report<'_>) -> Option<Text> {
+    match &node.value {
+        Tree::Text(text) if !text.is_empty() => Some(Text { value: text.clone(), place: node.place }),
+        Tree::Text(_) => {
+            report.error(node.place, "expected text, found an empty one");
+            None
+        }
+        other => expected("text", other, node.place, report),
+    }
+}
+
+/// `NAME`, where `text` is `${NAME}` and nothing else.
+fn variable(text: &str) -> Option<&str> {
+    let name = text.strip_prefix("${")?.strip_suffix('}')?;
+    let word = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    word.then_some(name)
+}
+
+fn environment(name: &str, place: Place, report: &mut Report<'_>) -> Option<String> {
+    match (report.env)(name) {
+        Some(value) if !value.is_empty() => Some(value),
+        found => {
+            let state = if found.is_some() { "empty" } else { "not set" };
+            report.error(place, format!("the environment variable `{name}` is {state}"));
+            None
+        }
+    }
+}
+
+/// Templates are replaced per request; until that exists, a payload that holds one would reach its handler as it is
+/// written, so it is an error.
+fn no_templates(node: &Node, report: &mut Report<'_>) {
+    match &node.value {
+        Tree::Text(text) => {
+            if let Some(call) = template_call(text) {
+                report.unavailable(node.place, &format!("the template `${{{call}(...)}}`"));
+            } else if let Some(name) = variable(text) {
+                report.warn(node.place, format!("`${{{name}}}` reaches the handler as it is written"));
+            }
+        }
+        Tree::List(items) => items.iter().for_each(|item| no_templates(item, report)),
+        Tree::Map(entries) => entries.iter().for_each(|(_, item)| no_templates(item, report)),
+        _ => {}
+    }
+}
+
+/// The function's name, where `text` holds `${name(`.
+fn template_call(text: &str) -> Option<&str> {
+    text.split("${").skip(1).find_map(|rest| {
+        let (name, _) = rest.split_once('(')?;
+        let word = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        word.then_some(name)
+    })
+}

@@ -1,0 +1,199 @@
+//! Brokers, plugins, and how their phases are called, as written.
+
+use crate::{
+    kinds::{Anything, Count, EnvText, Flag, Millis, Named, Servers, Text},
+    read::{choice, section},
+    source::Spanned,
+};
+
+section! {
+    /// A connection to a message broker.
+    Messaging "a messaging connection" {
+        /// Its name.
+        required name("name"): Text;
+        /// The kind of broker.
+        optional kind("type"): Spanned<BrokerType>;
+        /// NATS servers, as `nats://host:port`. `${NAME}` is an environment variable, with several separated by commas.
+        optional servers("servers"): Servers;
+        /// Whether the gateway starts a nats-server of its own on loopback.
+        optional embedded("embedded"): Flag;
+        /// The first part of every subject.
+        optional subject_prefix("subject_prefix"): Text = "nylon";
+        /// The total, in milliseconds, for a call of a filter whose policy has no `timeout_ms`.
+        optional request_timeout_ms("request_timeout_ms"): Millis;
+        /// Calls in flight at once.
+        optional max_inflight("max_inflight"): Count<1, 1_000_000> = 1024;
+        /// What happens when every worker is busy. `queue` by default.
+        optional overflow_policy("overflow_policy"): Spanned<OverflowPolicy>;
+        /// Re-sending of lost calls of a filter whose policy has no `retry`.
+        optional retry("retry"): Retry;
+        /// Who the gateway is to the broker.
+        optional auth("auth"): Auth;
+        /// TLS to the broker with certificates of one's own.
+        later tls("tls"): BrokerTls;
+        /// Headers put on every message.
+        later default_headers("default_headers"): Named<Text>;
+    }
+}
+
+choice! {
+    /// The kind of broker.
+    BrokerType "type of a messaging connection" {
+        now "nats" => Nats,
+    }
+}
+
+choice! {
+    /// What happens when every worker is busy.
+    OverflowPolicy "overflow_policy" {
+        /// Wait, within the time-out.
+        now "queue" => Queue,
+        /// Fail at once.
+        now "reject" => Reject,
+    }
+}
+
+section! {
+    /// Re-sending of calls that were lost or could not be delivered.
+    Retry "`retry`" {
+        /// Attempts after the first; 0 is none.
+        optional max("max"): Count<0, 100>;
+        /// Milliseconds before the first of them; the pause doubles each time.
+        optional backoff_ms_initial("backoff_ms_initial"): Count<0, 3_600_000>;
+        /// The longest pause in milliseconds.
+        optional backoff_ms_max("backoff_ms_max"): Count<0, 3_600_000>;
+    }
+}
+
+section! {
+    /// Who the gateway is to a broker. Each value may be `${NAME}`.
+    Auth "`auth`" {
+        /// The user.
+        optional user("user"): EnvText;
+        /// The user's password.
+        optional password("password"): EnvText;
+        /// A token instead.
+        optional token("token"): EnvText;
+        /// A file with an nkey seed.
+        later nkey("nkey"): EnvText;
+        /// A file with JWT credentials.
+        later creds("creds"): EnvText;
+    }
+}
+
+section! {
+    /// TLS to a broker.
+    BrokerTls "`tls` of a messaging connection" {
+        /// Whether it is used.
+        optional enabled("enabled"): Flag;
+        /// Certificate authorities.
+        optional ca_file("ca_file"): Text;
+        /// The client's certificate.
+        optional cert("cert"): Text;
+        /// The client's key.
+        optional key("key"): Text;
+    }
+}
+
+section! {
+    /// A unit of code.
+    Plugin "a plugin" {
+        /// Its name.
+        required name("name"): Text;
+        /// What runs it; inferred from the other keys where it is left out. `ffi` with a `.py` file means `python`.
+        optional kind("type"): Spanned<PluginType>;
+        /// A `.py` file or a native library. `x.py:name` names the attribute, `plugin` by default.
+        optional file("file"): EnvText;
+        /// A Python module, as `pkg.mod` or `pkg.mod:name`; the attribute is `plugin` by default.
+        optional module("module"): EnvText;
+        /// What the plugin's `initialize` gets.
+        optional config("config"): Anything;
+        /// How `def` handlers of a Python plugin are scheduled. `thread` by default.
+        optional execution("execution"): Spanned<Execution>;
+        /// Threads of a Python plugin's own pool. 4 by default.
+        optional threads("threads"): Count<1, 1024>;
+        /// The messaging connection to its workers.
+        optional messaging("messaging"): Text;
+        /// Its workers' queue group.
+        optional group("group"): EnvText;
+        /// How each phase is called.
+        optional per_phase("per_phase"): PerPhase;
+        /// What a crash of the plugin may take down with it.
+        optional isolation("isolation"): Spanned<Isolation>;
+        /// Who frees the memory that a native plugin hands over in a callback.
+        optional callback_memory("callback_memory"): Spanned<CallbackMemory>;
+    }
+}
+
+choice! {
+    /// What runs a plugin.
+    PluginType "type of a plugin" {
+        /// A native library.
+        now "ffi" => Ffi,
+        /// Python in the gateway's process.
+        now "python" => Python,
+        /// Workers behind a broker.
+        now "messaging" => Messaging,
+    }
+}
+
+choice! {
+    /// How `def` handlers are scheduled.
+    Execution "execution" {
+        now "thread" => Thread,
+        now "inline" => Inline,
+    }
+}
+
+choice! {
+    /// What a crash may take down.
+    Isolation "isolation" {
+        later "process" => Process,
+    }
+}
+
+choice! {
+    /// Who frees a native plugin's memory.
+    CallbackMemory "callback_memory" {
+        now "plugin" => Plugin,
+        now "host" => Host,
+    }
+}
+
+section! {
+    /// How each phase is called.
+    PerPhase "`per_phase`" {
+        /// Before the service is called.
+        optional request_filter("request_filter"): PhasePolicy;
+        /// When the response head is known.
+        optional response_filter("response_filter"): PhasePolicy;
+        /// Over the response body.
+        optional response_body_filter("response_body_filter"): PhasePolicy;
+        /// After the last byte.
+        optional logging("logging"): PhasePolicy;
+    }
+}
+
+section! {
+    /// How one phase is called.
+    PhasePolicy "a phase's policy" {
+        /// The total in milliseconds, retries included.
+        optional timeout_ms("timeout_ms"): Millis;
+        /// What a failure means. `retry` is "retry, then fail"; `end` is `fail`.
+        optional on_error("on_error"): Spanned<OnError>;
+        /// Re-sending of lost calls, on NATS.
+        optional retry("retry"): Retry;
+        /// Whether a call may run twice. True by default.
+        optional idempotent("idempotent"): Flag;
+    }
+}
+
+choice! {
+    /// What a failure means.
+    OnError "on_error" {
+        now "fail" => Fail,
+        now "continue" => Continue,
+        now "retry" => Retry,
+        now "end" => End,
+    }
+}

@@ -1,0 +1,194 @@
+//! Services, middleware and routes, as written.
+
+use super::PerPhase;
+use crate::{
+    kinds::{Count, Flag, Interval, Millis, OneOrMany, Payload, Text},
+    read::{choice, section},
+    source::Spanned,
+};
+
+section! {
+    /// What a path leads to.
+    Service "a service" {
+        /// Its name.
+        required name("name"): Text;
+        /// What it is.
+        required service_type("service_type"): Spanned<ServiceType>;
+        /// How an endpoint is chosen. `round_robin` by default.
+        optional algorithm("algorithm"): Spanned<Algorithm>;
+        /// Upstream addresses.
+        optional endpoints("endpoints"): Vec<Endpoint>;
+        /// How sick endpoints are found.
+        later health_check("health_check"): HealthCheck;
+        /// The plugin entry that answers.
+        optional plugin("plugin"): ServicePlugin;
+        /// The files that are served.
+        optional static_files("static"): StaticFiles;
+        /// Its own `limits.connect_timeout_ms`.
+        optional connect_timeout_ms("connect_timeout_ms"): Millis;
+        /// Its own `limits.response_head_timeout_ms`.
+        optional response_head_timeout_ms("response_head_timeout_ms"): Millis;
+        /// Its own `limits.upstream_read_timeout_ms`.
+        optional upstream_read_timeout_ms("upstream_read_timeout_ms"): Millis;
+        /// Its own `limits.upstream_idle_timeout_ms`.
+        optional upstream_idle_timeout_ms("upstream_idle_timeout_ms"): Millis;
+    }
+}
+
+choice! {
+    /// What a service is.
+    ServiceType "service_type" {
+        now "http" => Http,
+        now "plugin" => Plugin,
+        later "static" => Static,
+    }
+}
+
+choice! {
+    /// How an endpoint is chosen.
+    Algorithm "algorithm" {
+        now "round_robin" => RoundRobin,
+        later "weighted" => Weighted,
+        later "consistent" => Consistent,
+        later "random" => Random,
+        later "least_conn" => LeastConn,
+    }
+}
+
+section! {
+    /// One upstream address.
+    Endpoint "an endpoint" {
+        /// An IP address or a host name.
+        required ip("ip" | "host"): Text;
+        /// The port.
+        required port("port"): Count<1, 65_535>;
+        /// Its share, for the algorithms that weigh.
+        optional weight("weight"): Count<1, 65_535>;
+    }
+}
+
+section! {
+    /// How sick endpoints are found.
+    HealthCheck "`health_check`" {
+        /// Whether it is done.
+        optional enabled("enabled"): Flag;
+        /// The path that is asked for.
+        optional path("path"): Text;
+        /// The pause between two checks.
+        optional interval("interval"): Interval;
+        /// How long an answer may take.
+        optional timeout("timeout"): Interval;
+        /// Good answers that make an endpoint healthy.
+        optional healthy_threshold("healthy_threshold"): Count<1, 1_000>;
+        /// Bad answers that make it sick.
+        optional unhealthy_threshold("unhealthy_threshold"): Count<1, 1_000>;
+    }
+}
+
+section! {
+    /// The plugin entry that answers for a service.
+    ServicePlugin "`plugin` of a service" {
+        /// The plugin.
+        required name("name"): Text;
+        /// The entry in it.
+        required entry("entry"): Text;
+        /// What the handler finds in `ctx.payload`.
+        optional payload("payload"): Payload;
+    }
+}
+
+section! {
+    /// Files that are served.
+    StaticFiles "`static`" {
+        /// Their directory.
+        required root("root"): Text;
+        /// The file for a directory.
+        optional index("index"): Text;
+        /// Whether an unknown path gets the index.
+        optional spa("spa"): Flag;
+    }
+}
+
+section! {
+    /// A plugin entry attached to a route or a path, or a group of them.
+    Middleware "a middleware" {
+        /// The plugin.
+        optional plugin("plugin"): Text;
+        /// The entry in it.
+        optional entry("entry"): Text;
+        /// What the handler finds in `ctx.payload`.
+        optional payload("payload"): Payload;
+        /// What differs from the plugin's `per_phase`.
+        optional per_phase("per_phase"): PerPhase;
+        /// A group of `middleware_groups` instead of a plugin.
+        optional group("group"): Text;
+    }
+}
+
+section! {
+    /// A set of requests, and what is done with them.
+    Route "a route" {
+        /// Which requests.
+        required matcher("route"): RouteMatcher;
+        /// Its name.
+        required name("name"): Text;
+        /// TLS for the route's hosts.
+        later tls("tls"): RouteTls;
+        /// Middleware for all its paths.
+        optional middleware("middleware"): Vec<Middleware>;
+        /// Its paths.
+        required paths("paths"): Vec<PathRule>;
+    }
+}
+
+section! {
+    /// Which requests a route is for.
+    RouteMatcher "`route` of a route" {
+        /// Whether the host or the `header_selector` decides.
+        required kind("type"): Spanned<MatcherType>;
+        /// Hosts or header values, separated by `|`. A host may be `*` or `*.example.com`.
+        required value("value"): Text;
+    }
+}
+
+choice! {
+    /// What decides.
+    MatcherType "type of a route" {
+        now "host" => Host,
+        now "header" => Header,
+    }
+}
+
+section! {
+    /// TLS for a route's hosts.
+    RouteTls "`tls` of a route" {
+        /// Whether the route is served over TLS.
+        optional enabled("enabled"): Flag;
+        /// Where plain requests are sent.
+        optional redirect("redirect"): Text;
+    }
+}
+
+section! {
+    /// Paths and methods, and what they lead to.
+    PathRule "a path" {
+        /// One or more patterns, such as `/x/{id}` or `/{*path}`.
+        required path("path"): OneOrMany<Text>;
+        /// The methods; all by default.
+        optional methods("methods"): Vec<Text>;
+        /// Where the requests go.
+        required service("service"): PathService;
+        /// Middleware for these paths, after the route's.
+        optional middleware("middleware"): Vec<Middleware>;
+    }
+}
+
+section! {
+    /// Where a path's requests go.
+    PathService "`service` of a path" {
+        /// The service.
+        required name("name"): Text;
+        /// The path that the service sees instead: the pattern's fixed part is replaced, what `{*rest}` matched is kept.
+        optional rewrite("rewrite"): Text;
+    }
+}

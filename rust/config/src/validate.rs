@@ -1,0 +1,213 @@
+//! From the configuration as written to the configuration as run.
+//!
+//! Every name becomes an index and every default a value. Whatever is wrong is reported and stepped over, so that
+//! one pass tells everything; a plan comes out only where nothing was wrong at all.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+use crate::{
+    kinds::{Count, Text},
+    plan::{self, Plan},
+    raw,
+    read::Read,
+    report::Report,
+    source::{Place, Spanned},
+    tree::{Node, Tree},
+};
+
+/// Names that are defined once and looked up by others.
+mod directory;
+/// Brokers.
+mod messaging;
+/// Plugins and where their code is.
+mod plugins;
+/// How phases are called.
+mod policy;
+/// Middleware and groups of it.
+mod middleware;
+/// Services and their endpoints.
+mod services;
+/// Routes: which requests, which paths.
+mod routes;
+/// Path patterns and rewrites.
+mod paths;
+
+use directory::Directory;
+
+/// Builds the plan. `None`: something is wrong, and reported.
+pub(crate) fn plan(root: &raw::Root, report: &mut Report<'_>) -> Option<Plan> {
+    let listeners = listeners(root, report);
+    let runtime = runtime(root, report);
+    let limits = limits(root, report);
+    let trusted_proxies = trusted_proxies(root, report);
+    let header_selector = header_selector(root, report);
+
+    let brokers = list(root.messaging.as_ref());
+    let broker_names = Directory::of("messaging connection", brokers, |broker| broker.name.as_ref(), report);
+    let messaging: Vec<_> = brokers.iter().map(|broker| messaging::broker(broker, report)).collect();
+
+    let raw_plugins = list(root.plugins.as_ref());
+    let plugin_names = Directory::of("plugin", raw_plugins, |plugin| plugin.name.as_ref(), report);
+    let plugins: Vec<_> =
+        raw_plugins.iter().map(|plugin| plugins::plugin(plugin, brokers, &broker_names, report)).collect();
+
+    let policies: Vec<_> = raw_plugins.iter().map(|plugin| plugins::policies(plugin, brokers)).collect();
+    let mut attached = middleware::Attached::new(&plugin_names, raw_plugins, &policies);
+    attached.read_groups(root.middleware_groups.as_ref(), report);
+
+    let raw_services = list(root.services.as_ref());
+    let service_names = Directory::of("service", raw_services, |service| service.name.as_ref(), report);
+    let services: Vec<_> = raw_services
+        .iter()
+        .map(|service| {
+            services::service(service, limits.as_ref().map(|limits| &limits.upstream), &attached, report)
+        })
+        .collect();
+
+    let routes = routes::routes(
+        list(root.routes.as_ref()),
+        &routes::Targets {
+            services: &service_names,
+            attached: &attached,
+            header_selector: root.header_selector.is_some(),
+        },
+        report,
+    );
+
+    let plan = Plan {
+        http: listeners?,
+        runtime: runtime?,
+        limits: limits?,
+        trusted_proxies,
+        header_selector,
+        messaging: messaging.into_iter().collect::<Option<_>>()?,
+        plugins: plugins.into_iter().collect::<Option<_>>()?,
+        services: services.into_iter().collect::<Option<_>>()?,
+        routes: routes?,
+    };
+    (!report.has_errors()).then_some(plan)
+}
+
+fn list<T>(written: Option<&Vec<T>>) -> &[T] {
+    written.map_or(&[], Vec::as_slice)
+}
+
+fn millis<const MIN: u64, const MAX: u64>(count: Count<MIN, MAX>) -> Duration {
+    Duration::from_millis(count.value)
+}
+
+fn size<const MIN: u64, const MAX: u64>(count: Count<MIN, MAX>) -> usize {
+    usize::try_from(count.value).unwrap_or(usize::MAX)
+}
+
+fn listeners(root: &raw::Root, report: &mut Report<'_>) -> Option<Vec<plan::Listener>> {
+    let written = list(root.http.as_ref());
+    if written.is_empty() {
+        if root.https.as_ref().is_none_or(Vec::is_empty) {
+            report.error_help(
+                root.place,
+                "no address to listen on",
+                "write `http: [127.0.0.1:8080]`, or port 0 for a free one",
+            );
+        }
+        return None;
+    }
+    let mut seen: Vec<(SocketAddr, Place)> = Vec::new();
+    let mut listeners = Vec::new();
+    for text in written {
+        let Some(address) = socket_address(text, report) else { continue };
+        if let Some((_, first)) = seen.iter().find(|(known, _)| *known == address && address.port() != 0) {
+            report
+                .error(text.place, format!("`{address}` is already listened on, see {}", report.at(*first)));
+        }
+        seen.push((address, text.place));
+        listeners.push(plan::Listener { address, location: report.sources.location(text.place) });
+    }
+    Some(listeners)
+}
+
+fn socket_address(text: &Text, report: &mut Report<'_>) -> Option<SocketAddr> {
+    if let Ok(address) = text.value.parse() {
+        return Some(address);
+    }
+    if let Some(Ok(port)) = text.value.strip_prefix("localhost:").map(str::parse) {
+        return Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    }
+    let reason = format!("`{}` is no address: expected `IP:PORT`", text.value);
+    let bare = text.value.trim_start_matches(['*', ':']);
+    match (bare.parse::<u16>(), text.value.parse::<IpAddr>()) {
+        (Ok(port), _) => {
+            report.error_help(text.place, reason, format!("write `0.0.0.0:{port}` or `127.0.0.1:{port}`"))
+        }
+        (_, Ok(IpAddr::V6(ip))) => report.error_help(text.place, reason, format!("write `[{ip}]:8080`")),
+        (_, Ok(ip)) => report.error_help(text.place, reason, format!("write `{ip}:8080`")),
+        _ => report.error(text.place, reason),
+    }
+    None
+}
+
+/// A section that is not there: all its defaults.
+fn absent<T: Read>(place: Place, report: &mut Report<'_>) -> Option<T> {
+    T::read(&Node { value: Tree::Null, place }, report)
+}
+
+fn runtime(root: &raw::Root, report: &mut Report<'_>) -> Option<plan::Runtime> {
+    let written = root.runtime.clone().or_else(|| absent::<raw::Runtime>(root.place, report))?;
+    Some(plan::Runtime {
+        threads: written.threads.map(size),
+        grace_period: Duration::from_secs(written.grace_period_seconds?.value),
+        graceful_shutdown_timeout: Duration::from_secs(written.graceful_shutdown_timeout_seconds?.value),
+        upstream_keepalive_pool_size: size(written.upstream_keepalive_pool_size?),
+    })
+}
+
+fn limits(root: &raw::Root, report: &mut Report<'_>) -> Option<plan::Limits> {
+    let written = root.limits.clone().or_else(|| absent::<raw::Limits>(root.place, report))?;
+    Some(plan::Limits {
+        header_read_timeout: millis(written.header_read_timeout_ms?),
+        keepalive_timeout: millis(written.keepalive_timeout_ms?),
+        body_read_timeout: millis(written.body_read_timeout_ms?),
+        write_timeout: millis(written.write_timeout_ms?),
+        max_header_bytes: size(written.max_header_bytes?),
+        max_headers: size(written.max_headers?),
+        max_body_bytes: size(written.max_body_bytes?),
+        max_forwarded_body_bytes: Some(written.max_forwarded_body_bytes?.value).filter(|limit| *limit > 0),
+        max_connections: size(written.max_connections?),
+        upstream: plan::UpstreamLimits {
+            connect_timeout: millis(written.connect_timeout_ms?),
+            response_head_timeout: millis(written.response_head_timeout_ms?),
+            read_timeout: millis(written.upstream_read_timeout_ms?),
+            idle_timeout: millis(written.upstream_idle_timeout_ms?),
+        },
+    })
+}
+
+fn trusted_proxies(root: &raw::Root, report: &mut Report<'_>) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for text in list(root.trusted_proxies.as_ref()) {
+        let network = text.value.parse::<IpNet>().or_else(|_| text.value.parse::<IpAddr>().map(IpNet::from));
+        match network {
+            Ok(network) => networks.push(network.trunc()),
+            Err(_) => report.error_help(
+                text.place,
+                format!("`{}` is no address or network", text.value),
+                "write an address such as `10.0.0.7` or a network such as `10.0.0.0/8`",
+            ),
+        }
+    }
+    networks
+}
+
+fn header_selector(root: &raw::Root, report: &mut Report<'_>) -> Option<http::HeaderName> {
+    let Spanned { value, place } = root.header_selector.as_ref()?;
+    let name = http::HeaderName::from_bytes(value.as_bytes()).ok();
+    if name.is_none() {
+        report.error(*place, format!("`{value}` is no header name"));
+    }
+    name
+}

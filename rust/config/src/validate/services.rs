@@ -1,0 +1,139 @@
+//! Services: upstream servers, and plugins that answer themselves.
+
+use super::middleware::Attached;
+use crate::{
+    kinds::Text,
+    plan::{Endpoint, Service, ServiceKind, UpstreamLimits},
+    raw,
+    report::Report,
+    source::Place,
+};
+
+pub(super) fn service(
+    written: &raw::Service,
+    limits: Option<&UpstreamLimits>,
+    attached: &Attached<'_>,
+    report: &mut Report<'_>,
+) -> Option<Service> {
+    let place = written.name.as_ref().map_or(written.place, |name| name.place);
+    let kind = match written.service_type.as_ref()?.value {
+        raw::ServiceType::Http => {
+            only(written, "http", HTTP_KEYS, report);
+            http(written, place, limits, report)
+        }
+        raw::ServiceType::Plugin => {
+            only(written, "plugin", &["plugin"], report);
+            if !written.has("plugin") {
+                report.error_help(
+                    place,
+                    "a plugin service needs a `plugin`",
+                    "write `plugin: {name: ..., entry: ...}`",
+                );
+            }
+            written
+                .plugin
+                .as_ref()
+                .and_then(|plugin| attached.service(plugin, report))
+                .map(|entry| ServiceKind::Plugin(Box::new(entry)))
+        }
+        raw::ServiceType::Static => {
+            only(written, "static", &["static"], report);
+            None
+        }
+    };
+    Some(Service {
+        name: written.name.as_ref()?.value.clone(),
+        kind: kind?,
+        location: report.sources.location(place),
+    })
+}
+
+const HTTP_KEYS: &[&str] = &[
+    "algorithm",
+    "endpoints",
+    "health_check",
+    "connect_timeout_ms",
+    "response_head_timeout_ms",
+    "upstream_read_timeout_ms",
+    "upstream_idle_timeout_ms",
+];
+
+/// Reports keys that mean nothing to a service of this type.
+fn only(written: &raw::Service, service_type: &str, keys: &[&str], report: &mut Report<'_>) {
+    let place = written.service_type.as_ref().map_or(written.place, |word| word.place);
+    for key in HTTP_KEYS.iter().chain(&["plugin", "static"]) {
+        if written.has(key) && !keys.contains(key) {
+            report.error(place, format!("a service of type `{service_type}` has no `{key}`"));
+        }
+    }
+}
+
+fn http(
+    written: &raw::Service,
+    place: Place,
+    limits: Option<&UpstreamLimits>,
+    report: &mut Report<'_>,
+) -> Option<ServiceKind> {
+    if !written.has("endpoints") || written.endpoints.as_ref().is_some_and(Vec::is_empty) {
+        report.error_help(
+            place,
+            "an http service needs `endpoints`",
+            "write `endpoints: [{ip: 127.0.0.1, port: 3000}]`",
+        );
+    }
+    let endpoints =
+        written.endpoints.as_ref()?.iter().filter_map(|endpoint| self::endpoint(endpoint, report));
+    let endpoints: Vec<_> = endpoints.collect();
+    let mut limits = limits?.clone();
+    for (own, limit) in [
+        (written.connect_timeout_ms, &mut limits.connect_timeout),
+        (written.response_head_timeout_ms, &mut limits.response_head_timeout),
+        (written.upstream_read_timeout_ms, &mut limits.read_timeout),
+        (written.upstream_idle_timeout_ms, &mut limits.idle_timeout),
+    ] {
+        if let Some(own) = own {
+            *limit = super::millis(own);
+        }
+    }
+    Some(ServiceKind::Http { endpoints, limits })
+}
+
+fn endpoint(written: &raw::Endpoint, report: &mut Report<'_>) -> Option<Endpoint> {
+    if let Some(weight) = written.weight.filter(|weight| weight.value > 1) {
+        report.warn(weight.place, "`weight` has no effect with `round_robin`");
+    }
+    let host = host(written.ip.as_ref()?, report)?;
+    let port = u16::try_from(written.port?.value).ok()?;
+    let weight = written.weight.map_or(1, |weight| u32::try_from(weight.value).unwrap_or(u32::MAX));
+    Some(Endpoint { host, port, weight })
+}
+
+/// An IP address (IPv6 without brackets) or a host name.
+fn host(text: &Text, report: &mut Report<'_>) -> Option<String> {
+    let bare = text.value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&text.value);
+    if bare.parse::<std::net::IpAddr>().is_ok() {
+        return Some(bare.to_owned());
+    }
+    if is_host_name(&text.value) {
+        return Some(text.value.to_ascii_lowercase());
+    }
+    let reason = format!("`{}` is neither an IP address nor a host name", text.value);
+    if text.value.contains("://") || text.value.contains(':') || text.value.contains('/') {
+        report.error_help(text.place, reason, "the scheme is always http, and the port stands in `port`");
+    } else {
+        report.error(text.place, reason);
+    }
+    None
+}
+
+/// Labels of letters, digits, `-` and `_`, joined by dots.
+pub(super) fn is_host_name(text: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    // What looks like an IPv4 address and is none (300.1.1.1) would be asked of DNS for nothing.
+    let numeric = text.split('.').all(|label| label.bytes().all(|b| b.is_ascii_digit()));
+    text.len() <= 253 && !numeric && text.strip_suffix('.').unwrap_or(text).split('.').all(label)
+}
