@@ -1,4 +1,36 @@
-//! nylon._core
+//! `nylon._core`: the Rust half of the Python package.
+
 use pyo3::prelude::*;
+
+/// Exceptions.
+mod errors;
+/// Bytes, strings, MessagePack and JSON.
+mod text;
+/// What a handler sees.
+mod context;
+/// What a plugin registers.
+mod registry;
+/// From a lent context to a finished call.
+mod dispatch;
+
 #[pymodule]
-fn _core(_m: &Bound<'_, PyModule>) -> PyResult<()> { Ok(()) }
+mod _core {
+    use super::*;
+
+    #[pymodule_export]
+    use super::context::{Context, Headers, Request, Response};
+    #[pymodule_export]
+    use super::dispatch::{_finish, _suspend};
+    #[pymodule_export]
+    use super::errors::_error_names;
+    #[pymodule_export]
+    use super::registry::{PhaseHandler, Registry};
+
+    #[pymodule_init]
+    fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
+        m.add("version", env!("CARGO_PKG_VERSION"))?;
+        let mapping = m.py().import("collections.abc")?.getattr("MutableMapping")?;
+        mapping.call_method1("register", (m.py().get_type::<Headers>(),))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,41 @@
+"""What Nylon's Python side writes to :mod:`logging`: handlers' own records, and what handlers raised.
+
+Loggers are named ``nylon.plugin.<plugin>``. Records carry ``plugin``, ``entry`` and ``request_id``, so that a
+formatter can show them; the request id is the one that the client sees in an error.
+"""
+
+import logging
+from collections.abc import MutableMapping
+from typing import Any
+
+__all__ = ["ContextLogger", "context_logger", "log_failure"]
+
+
+class ContextLogger(logging.LoggerAdapter[logging.Logger]):
+    """The logger behind ``ctx.logger``: names the request in each record and at the head of each message."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Adds the request to a record; ``extra`` given by the caller stays."""
+        facts = dict(self.extra or {})
+        kwargs["extra"] = {**facts, **(kwargs.get("extra") or {})}
+        return f"[{facts.get('entry')} {facts.get('request_id')}] {msg}", kwargs
+
+
+def context_logger(plugin: str, entry: str, request_id: str) -> ContextLogger:
+    """The logger of one call."""
+    facts = {"plugin": plugin, "entry": entry, "request_id": request_id}
+    return ContextLogger(logging.getLogger(f"nylon.plugin.{plugin}"), facts)
+
+
+def log_failure(
+    plugin: str, entry: str, phase: str, request_id: str, error: BaseException, in_time: bool
+) -> None:
+    """Logs what a handler raised, with its traceback.
+
+    What comes after the call was given up (a cancellation, a closed context) is for debugging only.
+    """
+    logger = context_logger(plugin, entry, request_id)
+    if in_time:
+        logger.error("%s handler raised %s", phase, type(error).__name__, exc_info=error)
+    else:
+        logger.debug("%s handler ended after its call was given up", phase, exc_info=error)

@@ -1,0 +1,189 @@
+//! A core context lent to Python.
+//!
+//! Python may keep a reference to `ctx` for ever, and a handler may still run after its time-out. So what
+//! Python holds is a lease: the context stands in a cell, each access is one short lock, and whoever takes the
+//! context out first (the handler that returns, the host whose patience ends) has closed it for everybody else.
+//! No Python code runs under the lock.
+
+use crate::errors;
+use bytes::Bytes;
+use nylon_core::{Context, Decision, Failure, Finished, Op, OpError, Phase, RequestId};
+use pyo3::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Names of the handler that has the lease, for logs.
+#[derive(Debug)]
+pub(crate) struct Labels {
+    /// The plugin.
+    pub(crate) plugin: String,
+    /// The entry in it.
+    pub(crate) entry: String,
+}
+
+/// Who lent the context: the gateway's call, a worker's message.
+pub(crate) trait Owner: Send + Sync {
+    /// The handler came to its end in time. Called once, with no lock held, on the thread that ran it and with
+    /// the GIL: it must not block.
+    fn finished(&self, finished: Finished);
+
+    /// An `async def` handler awaits the request body: the owner fetches it and then calls
+    /// [`Lease::supply_body`]. An error says why it cannot be had.
+    fn body_wanted(&self) -> Result<(), &'static str>;
+}
+
+/// A core context lent to Python, and what belongs to the call beside it.
+pub(crate) struct Lease<O: ?Sized + Owner = dyn Owner> {
+    open: Mutex<Option<Context>>,
+    asyncio: Mutex<Asyncio>,
+    body_failure: Mutex<Option<Failure>>,
+    content_type_set: AtomicBool,
+    /// The call's phase.
+    pub(crate) phase: Phase,
+    /// The request's name, good after the close.
+    pub(crate) id: RequestId,
+    /// Whose handler runs.
+    pub(crate) labels: Arc<Labels>,
+    /// Who lent the context.
+    pub(crate) owner: O,
+}
+
+/// What the event loop keeps for a handler that waits.
+#[derive(Default)]
+struct Asyncio {
+    task: Option<Py<PyAny>>,
+    readers: Vec<Py<PyAny>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic under one of these locks leaves no half-made value behind: every change is one assignment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<O: Owner> Lease<O> {
+    /// Lends `context`.
+    pub(crate) fn new(context: Context, labels: Arc<Labels>, owner: O) -> Arc<Lease<O>> {
+        Arc::new(Lease {
+            phase: context.call().phase,
+            id: context.exchange().facts.id,
+            open: Mutex::new(Some(context)),
+            asyncio: Mutex::default(),
+            body_failure: Mutex::default(),
+            content_type_set: AtomicBool::new(false),
+            labels,
+            owner,
+        })
+    }
+}
+
+impl<O: ?Sized + Owner> Lease<O> {
+    /// Ends the lease from the handler's side. False where the host has closed it already: then the result
+    /// comes too late and counts for nothing.
+    pub(crate) fn end(&self, returned: Result<(), Failure>) -> bool {
+        match self.close(returned) {
+            Some(finished) => {
+                self.owner.finished(finished);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes the context back, from the host's side. `None` where the handler has ended already.
+    pub(crate) fn close(&self, returned: Result<(), Failure>) -> Option<Finished> {
+        let context = locked(&self.open).take()?;
+        Some(context.finish(returned))
+    }
+
+    /// Whether nobody can use the context any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        locked(&self.open).is_none()
+    }
+
+    /// Looks at the context. The function must not run Python code; making strings and bytes is fine.
+    pub(crate) fn read<R>(&self, py: Python<'_>, look: impl FnOnce(&Context) -> R) -> PyResult<R> {
+        match &*locked(&self.open) {
+            Some(context) => Ok(look(context)),
+            None => Err(errors::closed(py)),
+        }
+    }
+
+    /// Makes one mutation.
+    pub(crate) fn write(&self, py: Python<'_>, op: Result<Op, OpError>) -> PyResult<()> {
+        let op = op.map_err(|error| errors::refused(py, error))?;
+        let content_type = matches!(&op,
+            Op::SetResponseHeader(name, _) | Op::AddResponseHeader(name, _) if name == http::header::CONTENT_TYPE);
+        self.write_quietly(py, op)?;
+        if content_type {
+            self.content_type_set.store(true, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Makes a mutation that follows from another one, such as a body's content type.
+    pub(crate) fn write_quietly(&self, py: Python<'_>, op: Op) -> PyResult<()> {
+        self.change(py, |context| context.write(op))?.map_err(|error| errors::refused(py, error))
+    }
+
+    /// Whether this handler has chosen the response's content type itself.
+    pub(crate) fn has_content_type(&self) -> bool {
+        self.content_type_set.load(Relaxed)
+    }
+
+    /// Takes the handler's decision.
+    pub(crate) fn decide(&self, py: Python<'_>, decision: Decision) -> PyResult<()> {
+        self.change(py, |context| context.decide(decision))?
+            .map_err(|error| errors::ErrorClass::DecisionError.error(py, error.to_string()))
+    }
+
+    /// Replaces the session's state.
+    pub(crate) fn set_state(&self, py: Python<'_>, state: Bytes) -> PyResult<()> {
+        self.change(py, |context| context.set_state(state))
+    }
+
+    fn change<R>(&self, py: Python<'_>, change: impl FnOnce(&mut Context) -> R) -> PyResult<R> {
+        match &mut *locked(&self.open) {
+            Some(context) => Ok(change(context)),
+            None => Err(errors::closed(py)),
+        }
+    }
+
+    /// Hands in the body that [`Owner::body_wanted`] asked for. Follow with [`Lease::wake_readers`] on the loop.
+    pub(crate) fn supply_body(&self, body: Result<Bytes, Failure>) {
+        match body {
+            Ok(body) => {
+                if let Some(context) = &mut *locked(&self.open) {
+                    context.supply_request_body(body);
+                }
+            }
+            Err(failure) => *locked(&self.body_failure) = Some(failure),
+        }
+    }
+
+    /// Why the body could not be had, if that was tried.
+    pub(crate) fn body_failure(&self) -> Option<Failure> {
+        locked(&self.body_failure).clone()
+    }
+
+    /// Keeps a future that wants the body. True for the first one: then the owner must be asked.
+    pub(crate) fn add_reader(&self, future: Py<PyAny>) -> bool {
+        let mut asyncio = locked(&self.asyncio);
+        asyncio.readers.push(future);
+        asyncio.readers.len() == 1
+    }
+
+    /// Takes the futures that want the body.
+    pub(crate) fn take_readers(&self) -> Vec<Py<PyAny>> {
+        std::mem::take(&mut locked(&self.asyncio).readers)
+    }
+
+    /// Keeps the task that goes on with the handler, so that the host can cancel it.
+    pub(crate) fn keep_task(&self, task: Py<PyAny>) {
+        locked(&self.asyncio).task = Some(task);
+    }
+
+    /// Takes that task: there is nothing to cancel any more, or it is cancelled now.
+    pub(crate) fn take_task(&self) -> Option<Py<PyAny>> {
+        locked(&self.asyncio).task.take()
+    }
+}
