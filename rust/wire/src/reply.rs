@@ -1,0 +1,188 @@
+//! Worker to gateway: the result of a call, or a sign of life before it.
+
+use crate::envelope::{CallId, Kind, Text, read_frame, read_map, required};
+use crate::error::WireError;
+use crate::limits::{MAX_FRAME, MAX_NAME, MAX_OPS, MAX_STATE};
+use crate::op;
+use crate::reader::Reader;
+use crate::section::shorten;
+use crate::worker::{EntryShape, read_shape, write_shape};
+use crate::writer::Writer;
+use bytes::Bytes;
+use nylon_core::{Failure, FailureKind, Op, Outcome, Phase};
+
+/// The result of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The call.
+    pub id: CallId,
+    /// The worker that ran it: later phases of its session go there.
+    pub worker: Text,
+    /// What the handler decided, or how it failed.
+    pub outcome: Outcome,
+    /// The mutations in order; none with a failure.
+    pub ops: Vec<Op>,
+    /// The session's new state, where the handler changed it.
+    pub state: Option<Bytes>,
+    /// What the entry's handlers want, for a gateway that has not seen the worker's announcement.
+    pub shape: Option<EntryShape>,
+}
+
+impl Reply {
+    /// Appends the frame to `out`; on an error `out` is as it was.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        let limits = [
+            (self.ops.len(), MAX_OPS, "the number of mutations"),
+            (self.state.as_ref().map_or(0, Bytes::len), MAX_STATE, "ctx.state"),
+            (self.worker.as_str().len(), MAX_NAME, "the worker's id"),
+        ];
+        if let Some(&(_, limit, what)) = limits.iter().find(|(size, limit, _)| size > limit) {
+            return Err(WireError::TooLarge { what, limit });
+        }
+        let (mut writer, mut map) = Writer::frame(out, Kind::Reply);
+        writer.key(&mut map, "id").bin(&self.id.0);
+        writer.key(&mut map, "w").text(self.worker.as_str());
+        writer.key(&mut map, "o").text(match self.outcome {
+            Outcome::Next => "next",
+            Outcome::End => "end",
+            Outcome::Failed(_) => "error",
+        });
+        if let Outcome::Failed(failure) = &self.outcome {
+            write_failure(writer.key(&mut map, "er"), failure);
+        }
+        if !self.ops.is_empty() {
+            writer.key(&mut map, "op").array(self.ops.len());
+            self.ops.iter().for_each(|op| op::write(&mut writer, op));
+        }
+        if let Some(state) = &self.state {
+            writer.key(&mut map, "st").bin(state);
+        }
+        if let Some(shape) = self.shape {
+            write_shape(writer.key(&mut map, "x"), shape);
+        }
+        writer.finish(map)
+    }
+
+    /// Reads a reply and checks that the phase allows each of its mutations: all of it is good, or none.
+    pub fn decode(frame: &Bytes, phase: Phase, streaming: bool) -> Result<Reply, WireError> {
+        let (mut id, mut worker, mut decision, mut failure) = (None, None, None, None);
+        let (mut ops, mut state, mut shape) = (Vec::new(), None, None);
+        read_frame(frame, Kind::Reply, |key, reader| {
+            match key {
+                b"id" => id = Some(CallId(reader.exactly("the call id")?)),
+                b"w" => worker = Some(Text::read(reader, "the worker's id")?),
+                b"o" => decision = Some(reader.text("the outcome", MAX_NAME)?),
+                b"er" => failure = Some(read_failure(reader)?),
+                b"op" => {
+                    let count = reader.array("the mutations", MAX_OPS)?;
+                    ops = Vec::with_capacity(count);
+                    for _ in 0..count {
+                        let op = op::read(reader)?;
+                        op.check_phase(phase, streaming)?;
+                        ops.push(op);
+                    }
+                }
+                b"st" => state = Some(reader.shared("ctx.state", MAX_STATE)?),
+                b"x" => shape = Some(read_shape(reader)?),
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        let outcome = match required(decision, "outcome (o)")? {
+            "next" => Outcome::Next,
+            "end" => Outcome::End,
+            "error" => Outcome::Failed(required(failure, "error (er)")?),
+            _ => return Err(WireError::Invalid { what: "the outcome", why: "it is next, end or error" }),
+        };
+        if matches!(outcome, Outcome::Failed(_)) {
+            ops.clear();
+            state = None;
+        }
+        let (id, worker) = (required(id, "call id (id)")?, required(worker, "worker (w)")?);
+        Ok(Reply { id, worker, outcome, ops, state, shape })
+    }
+}
+
+pub(crate) fn write_failure(writer: &mut Writer<'_>, failure: &Failure) {
+    let mut map = writer.open();
+    writer.key(&mut map, "k").text(failure.kind.name());
+    writer.key(&mut map, "m").text(shorten(&failure.message));
+    writer.close(map);
+}
+
+pub(crate) fn read_failure(reader: &mut Reader<'_>) -> Result<Failure, WireError> {
+    let (mut kind, mut message) = (None, "");
+    read_map(reader, "the error", |key, reader| {
+        match key {
+            b"k" => kind = Some(reader.text("the error's kind", MAX_NAME)?),
+            b"m" => message = reader.text("the error's text", MAX_FRAME)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    // A kind that a later version added is still a failure of its handler.
+    let kind = FailureKind::from_name(required(kind, "error kind (er.k)")?).unwrap_or(FailureKind::Raised);
+    Ok(Failure::new(kind, shorten(message)))
+}
+
+/// The call has arrived, and runs next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The call.
+    pub id: CallId,
+    /// The worker that has it.
+    pub worker: Text,
+}
+
+/// The call has arrived, and was not run for want of room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// The call.
+    pub id: CallId,
+    /// The worker that had no room.
+    pub worker: Text,
+}
+
+impl Ack {
+    /// Appends the frame to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        write_sign(out, Kind::Ack, self.id, &self.worker)
+    }
+
+    /// Reads the frame.
+    pub fn decode(frame: &Bytes) -> Result<Ack, WireError> {
+        read_sign(frame, Kind::Ack).map(|(id, worker)| Ack { id, worker })
+    }
+}
+
+impl Busy {
+    /// Appends the frame to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        write_sign(out, Kind::Busy, self.id, &self.worker)
+    }
+
+    /// Reads the frame.
+    pub fn decode(frame: &Bytes) -> Result<Busy, WireError> {
+        read_sign(frame, Kind::Busy).map(|(id, worker)| Busy { id, worker })
+    }
+}
+
+fn write_sign(out: &mut Vec<u8>, kind: Kind, id: CallId, worker: &Text) -> Result<(), WireError> {
+    let (mut writer, mut map) = Writer::frame(out, kind);
+    writer.key(&mut map, "id").bin(&id.0);
+    writer.key(&mut map, "w").text(worker.as_str());
+    writer.finish(map)
+}
+
+fn read_sign(frame: &Bytes, kind: Kind) -> Result<(CallId, Text), WireError> {
+    let (mut id, mut worker) = (None, None);
+    read_frame(frame, kind, |key, reader| {
+        match key {
+            b"id" => id = Some(CallId(reader.exactly("the call id")?)),
+            b"w" => worker = Some(Text::read(reader, "the worker's id")?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok((required(id, "call id (id)")?, required(worker, "worker (w)")?))
+}
