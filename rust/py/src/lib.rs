@@ -4,6 +4,8 @@ use pyo3::prelude::*;
 
 /// Exceptions.
 mod errors;
+/// The configuration, checked without running it.
+mod config;
 /// Bytes, strings, MessagePack and JSON.
 mod text;
 /// What a handler sees.
@@ -17,6 +19,8 @@ mod dispatch;
 mod _core {
     use super::*;
 
+    #[pymodule_export]
+    use super::config::{BrokerServers, ConfigCheck, Diagnostic, check_config, json_schema};
     #[pymodule_export]
     use super::context::{Context, Headers, Request, Response};
     #[pymodule_export]

@@ -1,0 +1,96 @@
+//! The configuration, checked without running it: for `nylon check`, `nylon schema` and whoever embeds Nylon.
+
+use std::path::PathBuf;
+
+use nylon_config::plan::Broker;
+use pyo3::prelude::*;
+
+/// One thing that is wrong with a configuration, or doubtful.
+#[pyclass(frozen, get_all, module = "nylon._core")]
+#[derive(Clone)]
+pub(crate) struct Diagnostic {
+    file: String,
+    line: usize,
+    column: usize,
+    text: String,
+    reason: String,
+    suggestion: Option<String>,
+    shown: String,
+}
+
+#[pymethods]
+impl Diagnostic {
+    fn __str__(&self) -> &str {
+        &self.shown
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Diagnostic {}:{}:{}: {}>", self.file, self.line, self.column, self.reason)
+    }
+}
+
+impl From<&nylon_config::Diagnostic> for Diagnostic {
+    fn from(found: &nylon_config::Diagnostic) -> Diagnostic {
+        Diagnostic {
+            file: found.location.file.to_string(),
+            line: found.location.line,
+            column: found.location.column,
+            text: found.text().to_owned(),
+            reason: found.reason.clone(),
+            suggestion: found.suggestion.clone(),
+            shown: found.to_string(),
+        }
+    }
+}
+
+/// A message broker that a configuration names.
+#[pyclass(frozen, get_all, module = "nylon._core")]
+#[derive(Clone)]
+pub(crate) struct BrokerServers {
+    name: String,
+    servers: Vec<String>,
+    place: String,
+}
+
+/// What is wrong with a configuration, what is doubtful, and the brokers it needs.
+#[pyclass(frozen, get_all, module = "nylon._core")]
+pub(crate) struct ConfigCheck {
+    errors: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
+    brokers: Vec<BrokerServers>,
+}
+
+/// Reads and validates the configuration in the file at `path`; nothing is started, no plugin is loaded.
+#[pyfunction]
+pub(crate) fn check_config(py: Python<'_>, path: PathBuf) -> ConfigCheck {
+    let loaded = py.detach(|| nylon_config::load(&path, &|name| std::env::var(name).ok()));
+    match loaded {
+        Ok(loaded) => ConfigCheck {
+            errors: Vec::new(),
+            warnings: loaded.warnings.iter().map(Diagnostic::from).collect(),
+            brokers: loaded.plan.messaging.iter().filter_map(servers).collect(),
+        },
+        Err(found) => ConfigCheck {
+            errors: found.errors.iter().map(Diagnostic::from).collect(),
+            warnings: found.warnings.iter().map(Diagnostic::from).collect(),
+            brokers: Vec::new(),
+        },
+    }
+}
+
+fn servers(messaging: &nylon_config::plan::Messaging) -> Option<BrokerServers> {
+    match &messaging.broker {
+        Broker::Servers(servers) => Some(BrokerServers {
+            name: messaging.name.clone(),
+            servers: servers.clone(),
+            place: messaging.location.to_string(),
+        }),
+        Broker::Embedded => None,
+    }
+}
+
+/// The configuration's JSON Schema (draft 2020-12), as a JSON text.
+#[pyfunction]
+pub(crate) fn json_schema() -> String {
+    format!("{:#}", nylon_config::json_schema())
+}
