@@ -41,6 +41,26 @@ impl Location {
         Diagnostic { location: self.clone(), reason, suggestion }
     }
 
+    /// The line, or of a long one (JSON from a program) the part around the text; and what stands under it before
+    /// the mark: blanks, and tabs under tabs, so that the mark stands right however wide they are shown.
+    fn window(&self) -> (String, String) {
+        const WIDTH: usize = 120;
+        const BEFORE: usize = 40;
+        let length = self.source.chars().count();
+        let start = if length <= WIDTH { 0 } else { (self.column - 1).saturating_sub(BEFORE) };
+        let mut shown: String = self.source.chars().skip(start).take(WIDTH).collect();
+        let mut lead: String = self.source.chars().skip(start).take(self.column - 1 - start).collect();
+        lead = lead.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        if start > 0 {
+            shown.insert(0, '…');
+            lead.insert(0, ' ');
+        }
+        if start + WIDTH < length {
+            shown.push('…');
+        }
+        (shown, lead)
+    }
+
     /// The text that is meant.
     pub fn text(&self) -> &str {
         let mut ends =
@@ -96,15 +116,14 @@ impl fmt::Display for Diagnostic {
     ///   help: did you mean `methods`?
     /// ```
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Location { line, column, width, source, .. } = &self.location;
+        let Location { line, width, source, .. } = &self.location;
         write!(f, "{}: {}", self.location, self.reason)?;
         if !source.trim().is_empty() {
             let number = line.to_string();
-            // Tabs stay tabs under a tab, so that the mark stands under the text however wide they are shown.
-            let lead: String =
-                source.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-            write!(f, "\n  {number} | {source}")?;
-            write!(f, "\n  {:pad$} | {lead}{}", "", "^".repeat(*width), pad = number.len())?;
+            let (source, lead) = self.location.window();
+            let mark =
+                "^".repeat((*width).min(source.chars().count().saturating_sub(lead.chars().count())).max(1));
+            write!(f, "\n  {number} | {source}\n  {:pad$} | {lead}{mark}", "", pad = number.len())?;
         }
         if let Some(suggestion) = &self.suggestion {
             write!(f, "\n  help: {suggestion}")?;
@@ -154,6 +173,16 @@ mod tests {
             "nylon.yaml:12:3: unknown key `methds`\n  12 |   methds: [GET]\n     |   ^^^^^^\n  help: did you mean `methods`?"
         );
         assert_eq!(shown.text(), "methds");
+    }
+
+    #[test]
+    fn of_a_long_line_only_the_part_around_the_mark_is_shown() {
+        let line = format!("{}X{}", "a".repeat(5_000), "b".repeat(5_000));
+        let shown = location(5_001, 1, &line).diagnostic("bad").to_string();
+        let mut lines = shown.lines().skip(1);
+        let (text, mark) = (lines.next().expect("the line"), lines.next().expect("the mark"));
+        assert_eq!(text.chars().position(|c| c == 'X'), mark.chars().position(|c| c == '^'));
+        assert!(text.chars().count() < 140);
     }
 
     #[test]

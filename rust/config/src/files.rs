@@ -102,7 +102,7 @@ fn read_file(path: &Path, report: &mut Report<'_>) -> (u32, bool) {
 
 /// The `*.yaml` and `*.yml` files of `dir`, in the order of their names.
 fn directory(dir: &str, file: u32, place: Place, report: &mut Report<'_>) -> Option<Vec<PathBuf>> {
-    let beside = report.sources.base_dir(file).join(dir);
+    let beside: PathBuf = report.sources.base_dir(file).join(dir).components().collect();
     let found = [beside.clone(), PathBuf::from(dir)].into_iter().find(|path| path.is_dir());
     let Some(path) = found else {
         report.error(place, format!("no such directory: `{}`", beside.display()));

@@ -58,7 +58,9 @@ impl<T: Read> Read for Vec<T> {
         let Tree::List(items) = &node.value else {
             return expected("a list", &node.value, node.place, report);
         };
-        Some(items.iter().filter_map(|item| T::read(item, report)).collect())
+        let read: Vec<T> = items.iter().filter_map(|item| T::read(item, report)).collect();
+        // A list of which nothing could be read is not an empty list.
+        (items.is_empty() || !read.is_empty()).then_some(read)
     }
 
     fn schema(defs: &mut Map<String, Value>) -> Value {

@@ -5,7 +5,7 @@
 
 use crate::{
     kinds::{Count, EnvText, Flag, Millis, Named, OneOrMany, Text},
-    read::{choice, section},
+    read::{ROOT, choice, section},
     source::Spanned,
 };
 
@@ -19,7 +19,7 @@ pub(crate) use routing::*;
 
 section! {
     /// A Nylon gateway.
-    Root "the configuration" {
+    Root ROOT, {
         /// Addresses that speak plain HTTP, as `IP:PORT`. Port 0 takes a free port.
         optional http("http"): Vec<Text>;
         /// Addresses that speak HTTPS.
@@ -59,7 +59,7 @@ section! {
 
 section! {
     /// How the process runs.
-    Runtime "`runtime`" {
+    Runtime "`runtime`", {
         /// Data-plane threads. One per core by default.
         optional threads("threads"): Count<1, 1024>;
         /// Seconds that open requests may take to finish once a stop was asked for.
@@ -89,7 +89,7 @@ section! {
 
 section! {
     /// Time-outs and sizes that protect the gateway.
-    Limits "`limits`" {
+    Limits "`limits`", {
         /// Milliseconds in which a client must have sent a whole request head.
         optional header_read_timeout_ms("header_read_timeout_ms"): Millis = 30_000;
         /// Milliseconds that a client's connection may sit between two requests.
@@ -121,7 +121,7 @@ section! {
 
 section! {
     /// How gateways share WebSocket rooms.
-    WebSocket "`websocket`" {
+    WebSocket "`websocket`", {
         /// What carries them.
         optional adapter_type("adapter_type"): Spanned<AdapterType>;
         /// The Redis server.
@@ -141,7 +141,7 @@ choice! {
 
 section! {
     /// A Redis server.
-    Redis "`redis`" {
+    Redis "`redis`", {
         /// Its host.
         optional host("host"): Text;
         /// Its port.
@@ -157,7 +157,7 @@ section! {
 
 section! {
     /// A certificate for some domains.
-    Certificate "a certificate" {
+    Certificate "a certificate", {
         /// Where it comes from.
         required kind("type"): Spanned<CertificateType>;
         /// The domains.
@@ -195,7 +195,7 @@ choice! {
 
 section! {
     /// How a certificate is obtained.
-    Acme "`acme`" {
+    Acme "`acme`", {
         /// The account's address.
         optional email("email"): Text;
         /// Whether the provider's test service is used.

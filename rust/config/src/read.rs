@@ -13,6 +13,9 @@ use crate::{
     tree::{Node, Tree},
 };
 
+/// What the outermost section is called in reasons.
+pub(crate) const ROOT: &str = "the configuration";
+
 /// A type that can stand in a configuration.
 pub(crate) trait Read: Sized {
     /// Reads `node`. `None`: it is something else, which is reported.
@@ -75,7 +78,13 @@ impl<'n> Fields<'n> {
         let entries = match &node.value {
             Tree::Map(entries) => entries.as_slice(),
             Tree::Null => &[],
-            other => return expected("a mapping", other, node.place, report),
+            Tree::Invalid => return None,
+            other => {
+                let keys: Vec<String> = keys.iter().map(|key| format!("`{}`", key.names[0])).collect();
+                let reason = format!("expected a mapping, found {}", other.kind());
+                report.error_help(node.place, reason, format!("{what} has the keys {}", keys.join(", ")));
+                return None;
+            }
         };
         let mut fields = Fields { place: node.place, what, keys, found: vec![None; keys.len()], next: 0 };
         let mut strangers = Vec::new();
@@ -147,7 +156,8 @@ impl<'n> Fields<'n> {
         }
         let value = T::read(node, report)?;
         if key.used == Use::Later && !value.asks_nothing() {
-            report.unavailable(place, &format!("`{name}` of {}", self.what));
+            let owner = if self.what == ROOT { String::new() } else { format!(" of {}", self.what) };
+            report.unavailable(place, &format!("`{name}`{owner}"));
         }
         Some(value)
     }
@@ -176,6 +186,9 @@ pub(crate) fn expected<T>(wanted: &str, found: &Tree, place: Place, report: &mut
             if wanted.starts_with("a whole number") && text.bytes().all(|b| b.is_ascii_digit()) =>
         {
             report.error_help(place, reason, "leave out the quotes");
+        }
+        Tree::Text(text) if wanted == "a list" => {
+            report.error_help(place, reason, format!("write `[{text}]`"))
         }
         Tree::Text(text) if wanted == "true or false" => match text.to_lowercase().as_str() {
             "yes" | "on" | "y" => report.error_help(place, reason, "write `true`"),
@@ -247,7 +260,7 @@ fn prose(lines: &[&str]) -> String {
 macro_rules! section {
     (
         $(#[doc = $about:literal])*
-        $name:ident $what:literal {
+        $name:ident $what:expr, {
             $( $(#[doc = $doc:literal])* $used:ident $field:ident ($($spelling:literal)|+): $kind:ty $(= $default:literal)?; )*
         }
     ) => {

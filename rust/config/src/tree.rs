@@ -136,7 +136,21 @@ impl<'t> Builder<'t, '_, '_> {
             Some(Err(error)) => {
                 let start = error.marker().byte_offset().unwrap_or(self.text.len());
                 let place = Place { file: self.file, start, end: start };
-                self.report.error(place, format!("not valid YAML: {}", error.info()));
+                let reason = format!("not valid YAML: {}", error.info());
+                let line = self.report.sources.location(place).source;
+                match &*line {
+                    line if line.contains("${") => {
+                        self.report.error_help(
+                            place,
+                            reason,
+                            "between brackets, `${NAME}` must stand in quotes",
+                        );
+                    }
+                    line if line.contains('\t') => {
+                        self.report.error_help(place, reason, "YAML is indented with spaces, not with tabs");
+                    }
+                    _ => self.report.error(place, reason),
+                }
                 Err(Stop)
             }
         }

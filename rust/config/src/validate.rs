@@ -108,7 +108,8 @@ fn size<const MIN: u64, const MAX: u64>(count: Count<MIN, MAX>) -> usize {
 fn listeners(root: &raw::Root, report: &mut Report<'_>) -> Option<Vec<plan::Listener>> {
     let written = list(root.http.as_ref());
     if written.is_empty() {
-        if root.https.as_ref().is_none_or(Vec::is_empty) {
+        let unread = root.has("http") && root.http.is_none();
+        if !unread && root.https.as_ref().is_none_or(Vec::is_empty) {
             report.error_help(
                 root.place,
                 "no address to listen on",

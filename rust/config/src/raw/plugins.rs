@@ -8,7 +8,7 @@ use crate::{
 
 section! {
     /// A connection to a message broker.
-    Messaging "a messaging connection" {
+    Messaging "a messaging connection", {
         /// Its name.
         required name("name"): Text;
         /// The kind of broker.
@@ -55,7 +55,7 @@ choice! {
 
 section! {
     /// Re-sending of calls that were lost or could not be delivered.
-    Retry "`retry`" {
+    Retry "`retry`", {
         /// Attempts after the first; 0 is none.
         optional max("max"): Count<0, 100>;
         /// Milliseconds before the first of them; the pause doubles each time.
@@ -67,7 +67,7 @@ section! {
 
 section! {
     /// Who the gateway is to a broker. Each value may be `${NAME}`.
-    Auth "`auth`" {
+    Auth "`auth`", {
         /// The user.
         optional user("user"): EnvText;
         /// The user's password.
@@ -83,7 +83,7 @@ section! {
 
 section! {
     /// TLS to a broker.
-    BrokerTls "`tls` of a messaging connection" {
+    BrokerTls "`tls` of a messaging connection", {
         /// Whether it is used.
         optional enabled("enabled"): Flag;
         /// Certificate authorities.
@@ -97,7 +97,7 @@ section! {
 
 section! {
     /// A unit of code.
-    Plugin "a plugin" {
+    Plugin "a plugin", {
         /// Its name.
         required name("name"): Text;
         /// What runs it; inferred from the other keys where it is left out. `ffi` with a `.py` file means `python`.
@@ -162,7 +162,7 @@ choice! {
 
 section! {
     /// How each phase is called.
-    PerPhase "`per_phase`" {
+    PerPhase "`per_phase`", {
         /// Before the service is called.
         optional request_filter("request_filter"): PhasePolicy;
         /// When the response head is known.
@@ -176,7 +176,7 @@ section! {
 
 section! {
     /// How one phase is called.
-    PhasePolicy "a phase's policy" {
+    PhasePolicy "a phase's policy", {
         /// The total in milliseconds, retries included.
         optional timeout_ms("timeout_ms"): Millis;
         /// What a failure means. `retry` is "retry, then fail"; `end` is `fail`.

@@ -9,7 +9,7 @@ use crate::{
 
 section! {
     /// What a path leads to.
-    Service "a service" {
+    Service "a service", {
         /// Its name.
         required name("name"): Text;
         /// What it is.
@@ -57,7 +57,7 @@ choice! {
 
 section! {
     /// One upstream address.
-    Endpoint "an endpoint" {
+    Endpoint "an endpoint", {
         /// An IP address or a host name.
         required ip("ip" | "host"): Text;
         /// The port.
@@ -69,7 +69,7 @@ section! {
 
 section! {
     /// How sick endpoints are found.
-    HealthCheck "`health_check`" {
+    HealthCheck "`health_check`", {
         /// Whether it is done.
         optional enabled("enabled"): Flag;
         /// The path that is asked for.
@@ -87,7 +87,7 @@ section! {
 
 section! {
     /// The plugin entry that answers for a service.
-    ServicePlugin "`plugin` of a service" {
+    ServicePlugin "`plugin` of a service", {
         /// The plugin.
         required name("name"): Text;
         /// The entry in it.
@@ -99,7 +99,7 @@ section! {
 
 section! {
     /// Files that are served.
-    StaticFiles "`static`" {
+    StaticFiles "`static`", {
         /// Their directory.
         required root("root"): Text;
         /// The file for a directory.
@@ -111,7 +111,7 @@ section! {
 
 section! {
     /// A plugin entry attached to a route or a path, or a group of them.
-    Middleware "a middleware" {
+    Middleware "a middleware", {
         /// The plugin.
         optional plugin("plugin"): Text;
         /// The entry in it.
@@ -127,7 +127,7 @@ section! {
 
 section! {
     /// A set of requests, and what is done with them.
-    Route "a route" {
+    Route "a route", {
         /// Which requests.
         required matcher("route"): RouteMatcher;
         /// Its name.
@@ -143,7 +143,7 @@ section! {
 
 section! {
     /// Which requests a route is for.
-    RouteMatcher "`route` of a route" {
+    RouteMatcher "`route` of a route", {
         /// Whether the host or the `header_selector` decides.
         required kind("type"): Spanned<MatcherType>;
         /// Hosts or header values, separated by `|`. A host may be `*` or `*.example.com`.
@@ -161,7 +161,7 @@ choice! {
 
 section! {
     /// TLS for a route's hosts.
-    RouteTls "`tls` of a route" {
+    RouteTls "`tls` of a route", {
         /// Whether the route is served over TLS.
         optional enabled("enabled"): Flag;
         /// Where plain requests are sent.
@@ -171,7 +171,7 @@ section! {
 
 section! {
     /// Paths and methods, and what they lead to.
-    PathRule "a path" {
+    PathRule "a path", {
         /// One or more patterns, such as `/x/{id}` or `/{*path}`.
         required path("path"): OneOrMany<Text>;
         /// The methods; all by default.
@@ -185,7 +185,7 @@ section! {
 
 section! {
     /// Where a path's requests go.
-    PathService "`service` of a path" {
+    PathService "`service` of a path", {
         /// The service.
         required name("name"): Text;
         /// The path that the service sees instead: the pattern's fixed part is replaced, what `{*rest}` matched is kept.

@@ -81,8 +81,9 @@ fn http(
             "write `endpoints: [{ip: 127.0.0.1, port: 3000}]`",
         );
     }
+    let weighed = written.algorithm.as_ref().is_some_and(|word| word.value != raw::Algorithm::RoundRobin);
     let endpoints =
-        written.endpoints.as_ref()?.iter().filter_map(|endpoint| self::endpoint(endpoint, report));
+        written.endpoints.as_ref()?.iter().map(|endpoint| self::endpoint(endpoint, weighed, report));
     let endpoints: Vec<_> = endpoints.collect();
     let mut limits = limits?.clone();
     for (own, limit) in [
@@ -95,11 +96,11 @@ fn http(
             *limit = super::millis(own);
         }
     }
-    Some(ServiceKind::Http { endpoints, limits })
+    Some(ServiceKind::Http { endpoints: endpoints.into_iter().collect::<Option<_>>()?, limits })
 }
 
-fn endpoint(written: &raw::Endpoint, report: &mut Report<'_>) -> Option<Endpoint> {
-    if let Some(weight) = written.weight.filter(|weight| weight.value > 1) {
+fn endpoint(written: &raw::Endpoint, weighed: bool, report: &mut Report<'_>) -> Option<Endpoint> {
+    if let Some(weight) = written.weight.filter(|weight| weight.value > 1 && !weighed) {
         report.warn(weight.place, "`weight` has no effect with `round_robin`");
     }
     let host = host(written.ip.as_ref()?, report)?;
