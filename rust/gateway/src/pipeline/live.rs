@@ -101,7 +101,7 @@ impl LivePlan {
                 ServiceKind::Http { endpoints, limits } => {
                     (LiveService::Http(Arc::new(HttpService::new(&service.name, endpoints, limits))), None)
                 }
-                ServiceKind::Plugin(middleware) => (LiveService::Plugin, Some(middleware)),
+                ServiceKind::Plugin(middleware) => (LiveService::Plugin, Some(&**middleware)),
             })
             .collect();
         let mut rules = Vec::new();

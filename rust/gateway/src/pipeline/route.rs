@@ -134,3 +134,80 @@ impl Router {
         self.exact.get(host.as_ref()).copied().or_else(by_suffix).or(self.any)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn router(yaml: &str) -> Router {
+        let text = format!(
+            "http: ['127.0.0.1:0']\nservices: [{{name: s, service_type: http, endpoints: [{{ip: 127.0.0.1, port: 9}}]}}]\n{yaml}"
+        );
+        let loaded = nylon_config::parse_str("test.yaml", &text, Path::new("."), &|_| None);
+        let plan = loaded.unwrap_or_else(|errors| panic!("{errors}")).plan;
+        Router::new(&plan).expect("valid patterns")
+    }
+
+    fn find<'r>(router: &'r Router, host: &str, method: &str, path: &'r str) -> Routed<'r> {
+        router.find(&HeaderMap::new(), host, &method.parse().expect("method"), path)
+    }
+
+    fn rule(routed: Routed<'_>) -> Option<usize> {
+        match routed {
+            Routed::Rule(found) => Some(found.rule),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_exact_host_wins_over_a_suffix_and_a_suffix_over_any() {
+        let router = router(
+            "routes:
+  - {name: any, route: {type: host, value: '*'}, paths: [{path: '/{*p}', service: {name: s}}]}
+  - {name: sub, route: {type: host, value: '*.a.com'}, paths: [{path: '/{*p}', service: {name: s}}]}
+  - {name: deep, route: {type: host, value: '*.b.a.com'}, paths: [{path: '/{*p}', service: {name: s}}]}
+  - {name: exact, route: {type: host, value: 'a.com|x.a.com'}, paths: [{path: '/{*p}', service: {name: s}}]}",
+        );
+        let of = |host| rule(find(&router, host, "GET", "/q"));
+        assert_eq!(of("x.a.com"), Some(3));
+        assert_eq!(of("X.A.com."), Some(3));
+        assert_eq!(of("y.a.com"), Some(1));
+        assert_eq!(of("z.b.a.com"), Some(2));
+        assert_eq!(of("nota.com"), Some(0));
+        assert_eq!(of(".a.com"), Some(0));
+    }
+
+    #[test]
+    fn rules_of_one_pattern_are_told_apart_by_method() {
+        let router = router(
+            "routes:
+  - name: r
+    route: {type: host, value: '*'}
+    paths:
+      - {path: '/x/{id}', methods: [GET], service: {name: s}}
+      - {path: '/x/{id}', methods: [POST, PUT], service: {name: s}}",
+        );
+        assert_eq!(rule(find(&router, "h", "POST", "/x/7")), Some(1));
+        assert_eq!(find(&router, "h", "DELETE", "/x/7"), Routed::OtherMethods("GET, POST, PUT".to_owned()));
+        assert_eq!(find(&router, "h", "GET", "/y"), Routed::NoRoute);
+        let Routed::Rule(found) = find(&router, "h", "GET", "/x/a%20b") else { panic!("no rule") };
+        assert_eq!(found.params, [("id", "a%20b")]);
+    }
+
+    #[test]
+    fn the_selector_header_wins_over_the_host() {
+        let router = router(
+            "header_selector: x-proxy
+routes:
+  - {name: host, route: {type: host, value: 'a.com'}, paths: [{path: '/', service: {name: s}}]}
+  - {name: header, route: {type: header, value: 'blue'}, paths: [{path: '/', service: {name: s}}]}",
+        );
+        let mut headers = HeaderMap::new();
+        headers.insert("x-proxy", "blue".parse().expect("value"));
+        assert_eq!(rule(router.find(&headers, "a.com", &Method::GET, "/")), Some(1));
+        headers.insert("x-proxy", "green".parse().expect("value"));
+        assert_eq!(rule(router.find(&headers, "a.com", &Method::GET, "/")), Some(0));
+        assert_eq!(router.find(&headers, "b.com", &Method::GET, "/"), Routed::NoRoute);
+    }
+}
