@@ -6,11 +6,15 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use bytes::Bytes;
 use ipnet::IpNet;
 use nylon_core::Phase;
 
 use crate::diagnostic::Location;
+
+/// Where requests go.
+mod routing;
+
+pub use routing::*;
 
 /// A valid configuration, ready to run.
 #[derive(Debug, Clone, PartialEq)]
@@ -299,147 +303,4 @@ pub struct Retry {
     pub backoff_initial: Duration,
     /// The longest pause.
     pub backoff_max: Duration,
-}
-
-/// What a path leads to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Service {
-    /// Its name in the configuration.
-    pub name: String,
-    /// What it is.
-    pub kind: ServiceKind,
-    /// Where the configuration defines it.
-    pub location: Location,
-}
-
-/// What a service is.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ServiceKind {
-    /// Upstream servers, taken in turn.
-    Http {
-        /// Their addresses. Never empty.
-        endpoints: Vec<Endpoint>,
-        /// The times they may take: the service's own, or those of [`Limits::upstream`].
-        limits: UpstreamLimits,
-    },
-    /// A plugin that answers itself: its `request_filter` must end the exchange.
-    Plugin(Box<Middleware>),
-}
-
-/// One upstream address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// An IP address or a host name.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// Its share, for the algorithms that weigh.
-    pub weight: u32,
-}
-
-/// A set of requests, and what is done with them.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Route {
-    /// Its name in the configuration.
-    pub name: String,
-    /// Which requests are meant.
-    pub matcher: Matcher,
-    /// What their paths lead to. Never empty. See [`PathRule::patterns`] for how they are told apart.
-    pub paths: Vec<PathRule>,
-    /// Where the configuration defines it.
-    pub location: Location,
-}
-
-/// Which requests a route is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Matcher {
-    /// By the request's host (without its port). No pattern stands in two routes.
-    Host(Vec<HostPattern>),
-    /// By the value of the header that [`Plan::header_selector`] names. No value stands in two routes.
-    Header(Vec<String>),
-}
-
-/// Which hosts are meant. An exact name wins over a suffix, a longer suffix over a shorter, both over any.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum HostPattern {
-    /// This host, in lower case.
-    Exact(String),
-    /// Every host that ends in this, `*.example.com` written: `.example.com`, in lower case.
-    Suffix(String),
-    /// Every host: `*`.
-    Any,
-}
-
-/// Paths and methods of a route, and what they lead to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PathRule {
-    /// matchit patterns. In one route no two patterns conflict, so all go into one `matchit::Router`; an equal
-    /// pattern may stand in several rules, and then their methods are disjoint.
-    pub patterns: Vec<String>,
-    /// The methods; empty means all.
-    pub methods: Vec<http::Method>,
-    /// Where the requests go.
-    pub service: ServiceIndex,
-    /// The path the service sees, unless it is the client's.
-    pub rewrite: Option<Rewrite>,
-    /// The route's middleware, then the path's, groups expanded in place.
-    pub middleware: Vec<Middleware>,
-    /// Where the configuration defines it.
-    pub location: Location,
-}
-
-/// The path that a service sees instead of the client's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rewrite {
-    /// Text and parameters of the pattern, in turn.
-    pub parts: Vec<RewritePart>,
-    /// The parameter of a pattern's `{*name}` to be put behind it, one per pattern of the rule (same order).
-    pub rest: Vec<Option<String>>,
-}
-
-/// A piece of a [`Rewrite`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RewritePart {
-    /// Text as it is.
-    Text(String),
-    /// What the pattern's parameter of this name matched.
-    Param(String),
-}
-
-impl Rewrite {
-    /// The new path, for the rule's pattern number `pattern`; `param` gives what a parameter matched, as the
-    /// client wrote it (percent-encoding kept).
-    pub fn apply<'a>(&self, pattern: usize, param: impl Fn(&str) -> Option<&'a str>) -> String {
-        let mut path = String::new();
-        for part in &self.parts {
-            match part {
-                RewritePart::Text(text) => path.push_str(text),
-                RewritePart::Param(name) => path.push_str(param(name).unwrap_or_default()),
-            }
-        }
-        if let Some(Some(name)) = self.rest.get(pattern) {
-            if !path.ends_with('/') {
-                path.push('/');
-            }
-            path.push_str(param(name).unwrap_or_default());
-        }
-        path
-    }
-}
-
-/// One entry of a plugin, attached to a route, a path or a service.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Middleware {
-    /// The plugin.
-    pub plugin: PluginIndex,
-    /// The entry in it. Whether the plugin has it is known once it is loaded: see [`Location::diagnostic`].
-    pub entry: String,
-    /// What the handler finds in `ctx.payload`; `Null` where nothing is written.
-    pub payload: serde_json::Value,
-    /// The same as MessagePack, as it goes over the wire.
-    pub payload_msgpack: Bytes,
-    /// How each phase is called: the plugin's policies with the middleware's own on top.
-    pub per_phase: Policies,
-    /// Where the configuration names the entry.
-    pub location: Location,
 }

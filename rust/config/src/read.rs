@@ -141,7 +141,7 @@ impl<'n> Fields<'n> {
                 _ if key.used == Use::Required => {
                     report.error(
                         found.map_or(self.place, |(place, _)| place),
-                        format!("{} needs a `{name}`", self.what),
+                        format!("{} needs the key `{name}`", self.what),
                     );
                 }
                 Some((place, node)) if node.place == place => {

@@ -181,8 +181,9 @@ impl<'t> Builder<'t, '_, '_> {
             Event::MappingStart(_, anchor, tag) => {
                 self.collection_tag(tag.as_deref(), place);
                 let entries = self.map(depth)?;
-                let first = entries.first().map_or(place, |(key, _)| key.place);
-                (Tree::Map(entries), anchor, if place.start == place.end { first } else { place })
+                // Its first key says more than its bracket, and a mapping in block style has none.
+                let place = entries.first().map_or(place, |(key, _)| key.place);
+                (Tree::Map(entries), anchor, place)
             }
             Event::Alias(id) => {
                 let Some(target) = self.anchors.get(&id) else {

@@ -141,12 +141,12 @@ fn socket_address(text: &Text, report: &mut Report<'_>) -> Option<SocketAddr> {
     }
     let reason = format!("`{}` is no address: expected `IP:PORT`", text.value);
     let bare = text.value.trim_start_matches(['*', ':']);
-    match (bare.parse::<u16>(), text.value.parse::<IpAddr>()) {
-        (Ok(port), _) => {
-            report.error_help(text.place, reason, format!("write `0.0.0.0:{port}` or `127.0.0.1:{port}`"))
+    match (text.value.parse::<IpAddr>(), bare.parse::<u16>()) {
+        (Ok(IpAddr::V6(ip)), _) => report.error_help(text.place, reason, format!("write `[{ip}]:8080`")),
+        (Ok(ip), _) => report.error_help(text.place, reason, format!("write `{ip}:8080`")),
+        (_, Ok(port)) => {
+            report.error_help(text.place, reason, format!("write `0.0.0.0:{port}` or `127.0.0.1:{port}`"));
         }
-        (_, Ok(IpAddr::V6(ip))) => report.error_help(text.place, reason, format!("write `[{ip}]:8080`")),
-        (_, Ok(ip)) => report.error_help(text.place, reason, format!("write `{ip}:8080`")),
         _ => report.error(text.place, reason),
     }
     None

@@ -39,7 +39,9 @@ impl Patterns {
                 return None;
             }
         }
-        if !known && let Err(error) = self.router.insert(pattern, ()) {
+        // Alone first: what is wrong with the pattern itself matters more than what it conflicts with.
+        let alone = matchit::Router::new().insert(pattern, ());
+        if !known && let Err(error) = alone.and_then(|()| self.router.insert(pattern, ())) {
             self.explain(text, &error, report);
             return None;
         }
