@@ -189,7 +189,7 @@ impl Op {
     }
 
     /// Whether it changes the request (else the response).
-    pub(crate) fn is_request(&self) -> bool {
+    pub fn is_request(&self) -> bool {
         use Op::*;
         matches!(
             self,

@@ -5,6 +5,9 @@
 //! the mutations applied, or untouched and a failure. So the pipeline needs no second clock around a call, and
 //! a plugin that never answers costs its exchange nothing but its time-out.
 
+/// Plugins on workers, over NATS.
+pub mod remote;
+
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use nylon_config::plan::PhasePolicy;

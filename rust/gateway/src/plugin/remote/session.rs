@@ -1,0 +1,43 @@
+//! A session's home: the worker that has its closures.
+
+use super::connection::Connection;
+use nylon_core::PhaseMask;
+use nylon_wire::{Close, SessionId, Text};
+use std::sync::Arc;
+
+/// What the gateway keeps of a session between its phases. Dropping it tells the worker, if that one keeps
+/// anything for it.
+pub(super) struct RemoteSession {
+    connection: Arc<Connection>,
+    pub(super) id: SessionId,
+    pub(super) home: Option<Home>,
+}
+
+/// The worker that took the session's first phase.
+#[derive(Clone)]
+pub(super) struct Home {
+    pub(super) worker: Text,
+    /// The worker's own subject.
+    pub(super) subject: String,
+    /// It keeps something for the session, so later phases must go there.
+    pub(super) keeps: bool,
+    /// The phases it has handlers for, where it said so.
+    pub(super) phases: Option<PhaseMask>,
+}
+
+impl RemoteSession {
+    pub(super) fn new(connection: &Arc<Connection>) -> RemoteSession {
+        RemoteSession { connection: connection.clone(), id: connection.new_session(), home: None }
+    }
+}
+
+impl Drop for RemoteSession {
+    fn drop(&mut self) {
+        let Some(home) = self.home.take().filter(|home| home.keeps) else { return };
+        let mut frame = Vec::with_capacity(40);
+        let close = Close { session: self.id };
+        if close.encode(&mut frame).is_ok() {
+            self.connection.send_behind(home.subject, frame.into());
+        }
+    }
+}
