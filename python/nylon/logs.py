@@ -5,6 +5,8 @@ formatter can show them; the request id is the one that the client sees in an er
 """
 
 import logging
+import sys
+import traceback
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -39,3 +41,10 @@ def log_failure(
         logger.error("%s handler raised %s", phase, type(error).__name__, exc_info=error)
     else:
         logger.debug("%s handler ended after its call was given up", phase, exc_info=error)
+
+
+def log_stuck(plugin: str, entry: str, phase: str, request_id: str, ident: int) -> None:
+    """Logs where a handler stands that does not come back. ``ident`` is its thread's."""
+    frame = sys._current_frames().get(ident)
+    stack = "".join(traceback.format_stack(frame)) if frame is not None else "(its thread is gone)"
+    context_logger(plugin, entry, request_id).warning("%s handler is stuck here:\n%s", phase, stack)

@@ -147,7 +147,8 @@ fn log(py: Python<'_>, lease: &Lease, error: &PyErr, in_time: bool) -> PyResult<
         lease.labels.entry.as_str(),
         lease.phase.name(),
         lease.id.to_string(),
-        error.value(py),
+        // Not `value`: only this sets the traceback on it.
+        error.clone_ref(py).into_value(py),
         in_time,
     ))?;
     Ok(())

@@ -15,6 +15,11 @@ mod registry;
 /// From a lent context to a finished call.
 mod dispatch;
 
+/// Plugins in the gateway's process.
+mod python_host;
+/// A plugin without a gateway.
+mod testing;
+
 #[pymodule]
 mod _core {
     use super::*;
@@ -28,7 +33,11 @@ mod _core {
     #[pymodule_export]
     use super::errors::_error_names;
     #[pymodule_export]
+    use super::python_host::LoopQueue;
+    #[pymodule_export]
     use super::registry::{PhaseHandler, Registry};
+    #[pymodule_export]
+    use super::testing::{TestExchange, TestHost, TestSession};
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

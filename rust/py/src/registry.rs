@@ -389,6 +389,16 @@ impl Entry {
         Phase::ALL.into_iter().filter(|phase| self.shape(*phase).is_some()).collect()
     }
 
+    /// Whether `request_filter` finds the request body read.
+    pub(crate) fn wants_body(&self) -> bool {
+        self.shapes.iter().flatten().any(|shape| shape.body)
+    }
+
+    /// Whether `response_body_filter` is called by chunk.
+    pub(crate) fn streams(&self) -> bool {
+        self.shapes.iter().flatten().any(|shape| shape.stream)
+    }
+
     /// Whether sessions keep closures, so that all their phases must run in this process.
     pub(crate) fn keeps_sessions(&self) -> bool {
         matches!(self.source, Source::Setup(_))

@@ -7,10 +7,11 @@
 
 use crate::errors;
 use bytes::Bytes;
-use nylon_core::{Context, Decision, Failure, Finished, Op, OpError, Phase, RequestId};
+use nylon_core::{Context, Decision, Failure, FailureKind, Finished, Op, OpError, Phase, RequestId};
 use pyo3::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Names of the handler that has the lease, for logs.
 #[derive(Debug)]
@@ -30,6 +31,12 @@ pub(crate) trait Owner: Send + Sync {
     /// An `async def` handler awaits the request body: the owner fetches it and then calls
     /// [`Lease::supply_body`]. An error says why it cannot be had.
     fn body_wanted(&self) -> Result<(), &'static str>;
+
+    /// Whether a result is too late now. For handlers that nobody can interrupt: their lateness is judged when
+    /// they return. Everywhere else the owner's own clock closes the lease.
+    fn is_late(&self) -> bool {
+        false
+    }
 }
 
 /// A core context lent to Python, and what belongs to the call beside it.
@@ -42,6 +49,8 @@ pub(crate) struct Lease<O: ?Sized + Owner = dyn Owner> {
     pub(crate) phase: Phase,
     /// The request's name, good after the close.
     pub(crate) id: RequestId,
+    /// When the result was due at first (a wait for the client's body moves the real deadline back).
+    pub(crate) deadline: Instant,
     /// Whose handler runs.
     pub(crate) labels: Arc<Labels>,
     /// Who lent the context.
@@ -62,7 +71,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<O: Owner> Lease<O> {
     /// Lends `context`.
-    pub(crate) fn new(context: Context, labels: Arc<Labels>, owner: O) -> Arc<Lease<O>> {
+    pub(crate) fn new(context: Context, labels: Arc<Labels>, deadline: Instant, owner: O) -> Arc<Lease<O>> {
         Arc::new(Lease {
             phase: context.call().phase,
             id: context.exchange().facts.id,
@@ -70,6 +79,7 @@ impl<O: Owner> Lease<O> {
             asyncio: Mutex::default(),
             body_failure: Mutex::default(),
             content_type_set: AtomicBool::new(false),
+            deadline,
             labels,
             owner,
         })
@@ -80,6 +90,12 @@ impl<O: ?Sized + Owner> Lease<O> {
     /// Ends the lease from the handler's side. False where the host has closed it already: then the result
     /// comes too late and counts for nothing.
     pub(crate) fn end(&self, returned: Result<(), Failure>) -> bool {
+        let returned = match returned {
+            Ok(()) if self.owner.is_late() => {
+                Err(Failure::new(FailureKind::TimedOut, "the handler returned after the phase's timeout_ms"))
+            }
+            returned => returned,
+        };
         match self.close(returned) {
             Some(finished) => {
                 self.owner.finished(finished);
