@@ -5,3 +5,15 @@
 
 /// What runs a plugin's code: the two host traits, and the hosts that need no Python.
 pub mod plugin;
+/// Clients: listeners, connections, well-formed requests.
+pub mod downstream;
+/// What belongs to one data-plane thread.
+pub mod worker;
+/// From a request's head to its response, through the phases.
+pub mod pipeline;
+/// Services over HTTP: endpoints, connections, forwarding.
+pub mod upstream;
+/// From error to answer.
+pub mod respond;
+/// Listeners, threads, start and stop.
+pub mod server;

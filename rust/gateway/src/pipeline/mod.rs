@@ -30,6 +30,7 @@ use crate::worker::Worker;
 use bytes::Bytes;
 use flow::Flow;
 use http::{HeaderValue, Response, header};
+use http_body::Body;
 use live::LiveService;
 use nylon_core::{Exchange, Phase, RequestFacts, RequestHead, RequestId, TargetPart};
 use percent_encoding::percent_decode_str;

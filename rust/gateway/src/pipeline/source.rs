@@ -6,6 +6,7 @@ use crate::plugin::BodySource;
 use crate::upstream::ForwardBody;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
+use http_body::Body;
 use nylon_core::{Failure, FailureKind, RequestBody};
 
 /// The request body of one exchange.

@@ -1,0 +1,55 @@
+//! What belongs to one data-plane thread.
+//!
+//! A [`Worker`] is shared by reference count among the tasks of its thread and never leaves it, so its parts need
+//! no locks. Only the live plan comes from outside, swapped whole.
+
+use crate::pipeline::{LivePlan, LogQueue};
+use crate::upstream::Pool;
+use arc_swap::ArcSwap;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// One data-plane thread's own.
+pub struct Worker {
+    live: Arc<ArcSwap<LivePlan>>,
+    /// The logging owed on this thread.
+    pub logs: Rc<LogQueue>,
+    /// The idle upstream connections of this thread.
+    pub pool: Rc<Pool>,
+    connections: Cell<usize>,
+}
+
+impl Worker {
+    /// A worker over the live plan that all threads share.
+    pub fn new(live: Arc<ArcSwap<LivePlan>>) -> Rc<Worker> {
+        let limits = &live.load().plan.runtime;
+        let pool = Rc::new(Pool::new(limits.upstream_keepalive_pool_size));
+        Rc::new(Worker { live, logs: Rc::default(), pool, connections: Cell::new(0) })
+    }
+
+    /// The plan that a new exchange runs under.
+    pub fn live(&self) -> Arc<LivePlan> {
+        self.live.load_full()
+    }
+
+    /// Client connections open on this thread.
+    pub fn connections(&self) -> usize {
+        self.connections.get()
+    }
+
+    /// Counts a connection until the guard is dropped.
+    pub fn connection(self: &Rc<Worker>) -> ConnectionGuard {
+        self.connections.set(self.connections.get() + 1);
+        ConnectionGuard(self.clone())
+    }
+}
+
+/// Counts one connection.
+pub struct ConnectionGuard(Rc<Worker>);
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+    }
+}
