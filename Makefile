@@ -65,8 +65,9 @@ lint-python: $(BUILT)
 	$(BIN)/mypy
 	MYPYPATH=python $(BIN)/python -m mypy.stubtest nylon._core
 
-test-rust:
-	cargo test --workspace --locked
+# The tests of the NATS side start a real nats-server, the one that the wheel brings.
+test-rust: $(BUILT)
+	NYLON_NATS_SERVER=$(CURDIR)/$(BIN)/nats-server cargo test --workspace --locked
 
 test-python: $(BUILT)
 	$(BIN)/pytest

@@ -114,7 +114,10 @@ impl Connection {
     }
 
     /// Whether the broker can be reached; an error says why not.
-    pub(super) fn ready(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// With the text for whoever asks.
+    pub fn ready(&self) -> Result<(), String> {
         match self.life.load().is_some() {
             true => Ok(()),
             false => Err(format!(
