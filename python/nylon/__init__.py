@@ -14,6 +14,7 @@ from nylon.errors import (
     PluginError,
     StateError,
 )
+from nylon.gateway import Gateway
 from nylon.plugin import NylonPlugin
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Context",
     "ContextClosed",
     "DecisionError",
+    "Gateway",
     "GatewayError",
     "HandlerError",
     "Headers",

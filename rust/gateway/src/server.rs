@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Runs the body of each data-plane thread; a binding keeps its thread state around it.
-pub type ThreadHook = Arc<dyn Fn(Box<dyn FnOnce()>) + Send + Sync>;
+pub type ThreadHook = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 
 /// Why the data plane did not start.
 #[derive(Debug, thiserror::Error)]

@@ -17,6 +17,8 @@ mod dispatch;
 
 /// Plugins in the gateway's process.
 mod python_host;
+/// A gateway as a Python object.
+mod gateway;
 /// A plugin without a gateway.
 mod testing;
 
@@ -32,6 +34,8 @@ mod _core {
     use super::dispatch::{_finish, _suspend};
     #[pymodule_export]
     use super::errors::_error_names;
+    #[pymodule_export]
+    use super::gateway::{GatewayCore, start_logging};
     #[pymodule_export]
     use super::python_host::LoopQueue;
     #[pymodule_export]
