@@ -13,8 +13,10 @@ from nylon.errors import (
     PhaseError,
     PluginError,
     StateError,
+    WorkerError,
 )
 from nylon.gateway import Gateway
+from nylon.nats import NatsPlugin
 from nylon.plugin import NylonPlugin
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "HandlerError",
     "Headers",
     "InvalidValueError",
+    "NatsPlugin",
     "NylonError",
     "NylonPlugin",
     "PhaseError",
@@ -36,4 +39,5 @@ __all__ = [
     "Request",
     "Response",
     "StateError",
+    "WorkerError",
 ]

@@ -4,6 +4,7 @@
     ├── ConfigError          the configuration is wrong: file, line, column, reason, suggestion
     ├── PluginError          a plugin cannot be loaded, or registers something impossible
     ├── GatewayError         the gateway cannot do this now: port in use, not started, forked
+    ├── WorkerError          a worker cannot serve: credentials refused, connection ended for good
     └── HandlerError         what a handler asked its context for is not possible
         ├── ContextClosed    the context was used after its phase, or after its time-out
         ├── DecisionError    a second ``ctx.next()`` or ``ctx.end()``
@@ -27,6 +28,7 @@ __all__ = [
     "PhaseError",
     "PluginError",
     "StateError",
+    "WorkerError",
 ]
 
 
@@ -44,6 +46,10 @@ class PluginError(NylonError):
 
 class GatewayError(NylonError):
     """The gateway cannot do what was asked of it now. The text says why and what to do."""
+
+
+class WorkerError(NylonError):
+    """A worker cannot serve, and waiting would not help. The text says why and what to do."""
 
 
 class HandlerError(NylonError):

@@ -32,6 +32,7 @@ classes! {
     ConfigError,
     PluginError,
     GatewayError,
+    WorkerError,
     HandlerError,
     ContextClosed,
     DecisionError,

@@ -14,11 +14,12 @@ mod context;
 mod registry;
 /// From a lent context to a finished call.
 mod dispatch;
-
 /// Plugins in the gateway's process.
 mod python_host;
 /// A gateway as a Python object.
 mod gateway;
+/// A worker's call from the broker's bytes to its answer.
+mod worker;
 /// A plugin without a gateway.
 mod testing;
 
@@ -42,6 +43,8 @@ mod _core {
     use super::registry::{PhaseHandler, Registry};
     #[pymodule_export]
     use super::testing::{TestExchange, TestHost, TestSession};
+    #[pymodule_export]
+    use super::worker::{Worker, WorkerProtocol};
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,0 +1,154 @@
+"""`NatsPlugin`: a plugin whose handlers run in this process, for gateways anywhere behind the same broker.
+
+The registration API is `NylonPlugin`'s; only the constructor differs. What serving means is in serving.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from nylon.broker import WorkerOptions, split_servers
+from nylon.plugin import NylonPlugin
+from nylon.serving import Serving, serving_of
+
+__all__ = ["NatsPlugin", "run_plugin", "serve_plugin"]
+
+logger = logging.getLogger("nylon.worker")
+
+
+class NatsPlugin(NylonPlugin):
+    """A plugin served over NATS: same handlers, same `ctx`, in a process of its own.
+
+        plugin = NatsPlugin("nats://localhost:4222", "auth_workers")
+
+    `servers` is a URL, several separated by commas, or a list; default NATS_SERVERS, then
+    nats://127.0.0.1:4222. `group` is the queue group (default NATS_GROUP): the calls of a gateway's plugin with this
+    `group` are spread over all workers in it. Further keywords are the fields of `WorkerOptions`.
+
+    Use `run()` in a script, `await serve()` in a running loop; `close()`, also as a context manager's end, drains
+    and stops. Raises `ConfigError` for an option that cannot work.
+    """
+
+    def __init__(
+        self,
+        servers: str | Sequence[str] | None = None,
+        group: str | None = None,
+        *,
+        concurrency: int = 64,
+        execution: Literal["thread", "inline"] = "thread",
+        threads: int = 4,
+        subject_prefix: str = "nylon",
+        drain_timeout: float = 30.0,
+        **connection: Any,
+    ) -> None:
+        super().__init__()
+        self.options = WorkerOptions(
+            servers=split_servers(servers) if isinstance(servers, str) else tuple(servers or ()),
+            group=group or "",
+            concurrency=concurrency,
+            execution=execution,
+            threads=threads,
+            subject_prefix=subject_prefix,
+            drain_timeout=drain_timeout,
+            **connection,
+        )
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; returns when the worker has drained. A second signal stops at once.
+
+        Owns the event loop (uvloop where it is installed) and, in the main thread, the signals. Raises
+        `WorkerError` if the worker cannot serve: refused credentials, a connection that the broker ended.
+        """
+        run_plugin(self, self.options)
+
+    async def serve(self) -> None:
+        """Serve in the running loop until `close()` is called or the task is cancelled. Raises as `run()` does."""
+        await serve_plugin(self, self.options)
+
+    def close(self) -> None:
+        """Drain and stop serving, from any thread. Waits for the end, except on the serving loop's own thread."""
+        serving = serving_of(self)
+        if serving is not None:
+            serving.stop()
+            serving.wait_closed()
+        super().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def run_plugin(
+    plugin: NylonPlugin,
+    options: WorkerOptions,
+    *,
+    on_loaded: Callable[[], None] | None = None,
+    on_serving: Callable[[], None] | None = None,
+) -> None:
+    """Serve any plugin in a loop of its own until a signal; see `NatsPlugin.run`."""
+
+    async def main() -> Serving:
+        serving = Serving(plugin, options, on_loaded=on_loaded, on_serving=on_serving)
+        with stopped_by_signals(serving):
+            await serving.run()
+        return serving
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        serving = runner.run(main())
+    if serving.stuck:
+        logger.error("a handler did not end within the drain time and holds a thread: ending the process")
+        logging.shutdown()
+        os._exit(1)
+
+
+async def serve_plugin(plugin: NylonPlugin, options: WorkerOptions) -> None:
+    """Serve any plugin in the running loop, without touching signals; see `NatsPlugin.serve`."""
+    await Serving(plugin, options).run()
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's loop where it is installed, and not switched off by NYLON_LOOP=asyncio."""
+    if os.environ.get("NYLON_LOOP") == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+@contextlib.contextmanager
+def stopped_by_signals(serving: Serving) -> Iterator[None]:
+    """SIGTERM and SIGINT drain; the second one ends the process by that signal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+
+    def stop(number: signal.Signals) -> None:
+        if serving.stopping:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        logger.info("%s: draining (again to stop at once)", number.name)
+        serving.stop()
+
+    for number in numbers:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,275 @@
+"""A worker's life: connect, subscribe, announce; on the way out the same in reverse.
+
+The calls themselves are taken apart, dispatched and answered in Rust (`nylon._core.Worker`), on the bytes as they
+arrive; see transport.py for how they get there. What is here happens once per connection or once per worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import nats.errors
+from nats.aio.msg import Msg
+
+from nylon import _core
+from nylon.broker import Broker, WorkerOptions, describe
+from nylon.errors import WorkerError
+from nylon.loading import plugin_error
+from nylon.micro import WorkerService
+from nylon.plugin import NylonPlugin
+from nylon.stepper import Stepper
+
+__all__ = ["Serving", "serving_of"]
+
+logger = logging.getLogger("nylon.worker")
+
+TICK = 0.05
+"""Seconds between looks at deadlines while calls run."""
+IDLE_TICK = 0.25
+"""The same while none runs."""
+
+_serving: dict[NylonPlugin, Serving] = {}
+
+
+def serving_of(plugin: NylonPlugin) -> Serving | None:
+    """Who serves this plugin now, if anybody does."""
+    return _serving.get(plugin)
+
+
+class Serving:
+    """One worker's life: made in the loop that runs it, `run()` once."""
+
+    def __init__(
+        self,
+        plugin: NylonPlugin,
+        options: WorkerOptions,
+        *,
+        on_loaded: Callable[[], None] | None = None,
+        on_serving: Callable[[], None] | None = None,
+    ) -> None:
+        self.plugin = plugin
+        self.options = options
+        self.worker = secrets.token_hex(8)
+        self.stuck = False
+        """A handler did not end in time and holds a thread: the interpreter cannot be taken down around it."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._stop = asyncio.Event()
+        self._closed = threading.Event()
+        self._on_loaded = on_loaded
+        self._on_serving = on_serving
+        self._plain = options.transport == "plain"
+        self._publishing: asyncio.Task[None] | None = None
+        self._broker = Broker(options, self.worker, self._online, self._offline)
+        self._core = _core.Worker(
+            plugin._registry,
+            Stepper(self._loop, f"nylon-{options.group}"),
+            worker=self.worker,
+            group=options.group,
+            prefix=options.subject_prefix,
+            concurrency=options.concurrency,
+            inline=options.execution == "inline",
+            threads=options.threads,
+            plain=self._plain,
+        )
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been asked to stop."""
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Begin to drain; from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to stop
+            self._loop.call_soon_threadsafe(self._stop.set)
+
+    def wait_closed(self) -> None:
+        """Wait for the end, unless called by the thread that would have to bring it about."""
+        if threading.get_ident() != self._thread:
+            self._closed.wait()
+
+    async def run(self) -> None:
+        """Serve until stopped, then drain. Nothing of the worker is left when this returns or raises."""
+        core = self._core
+        self._loop.add_reader(core.wake_fd, self._on_wake)
+        _serving[self.plugin] = self
+        ticking = asyncio.create_task(self._tick())
+        initialized = False
+        try:
+            await self._initialize()
+            initialized = True
+            if self._on_loaded is not None:
+                self._on_loaded()
+            if await self._until_stop(self._start()):
+                await self._stop_or_closed()
+                await self._drain()
+        finally:
+            ticking.cancel()
+            await self._broker.close()
+            self._loop.remove_reader(core.wake_fd)
+            self.stuck = not core.close()
+            _serving.pop(self.plugin, None)
+            if initialized:
+                await self._shutdown()
+            self._closed.set()
+
+    # ---- the plugin ----
+
+    async def _initialize(self) -> None:
+        for function in self.plugin._initialize:
+            try:
+                result = function(self.options.config)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception as error:
+                raise plugin_error("initialize", error, function) from error
+
+    async def _shutdown(self) -> None:
+        for function in reversed(self.plugin._shutdown):
+            try:
+                result = function()
+                if inspect.isawaitable(result):
+                    await asyncio.wait_for(result, self.options.drain_timeout or None)
+            except Exception:
+                logger.exception("the plugin's shutdown failed")
+
+    # ---- the way in ----
+
+    async def _start(self) -> None:
+        """Connect and subscribe: own subject first, so that nothing that follows a call can miss it."""
+        core, broker = self._core, self._broker
+        await broker.connect(None if self._plain else core.protocol)
+        client = broker.client
+        self._own = await client.subscribe(core.own_subject, cb=self._on_own_message)
+        self._service = WorkerService(client, core)
+        await self._service.start()
+        self._calls = await client.subscribe(core.call_subject, queue=core.group, cb=self._on_call_message)
+        if not self._plain:
+            # A message that came before these lines took the callback, and was served all the same.
+            core.take_subscription(self._own._id, True)
+            core.take_subscription(self._calls._id, False)
+        await client.flush()
+        await self._online()
+        logger.info("%s", self.banner())
+        if self._on_serving is not None:
+            self._on_serving()
+
+    async def _online(self) -> None:
+        """The connection is up and subscribed: send what waits, say what is served here."""
+        client = self._broker.client
+        self._core.online(client.max_payload)
+        await client.publish(self._core.announce_subject, self._core.info())
+
+    def _offline(self) -> None:
+        self._core.offline()
+
+    # ---- while it serves ----
+
+    async def _on_call_message(self, message: Msg) -> None:
+        """The plain path. Handlers start in a callback of the loop: here a task of nats-py is the current one."""
+        self._loop.call_soon(self._core.receive, False, message.reply, message.data)
+
+    async def _on_own_message(self, message: Msg) -> None:
+        self._loop.call_soon(self._core.receive, True, message.reply, message.data)
+
+    def _on_wake(self) -> None:
+        """A thread, or a handler that waited, has left something to send."""
+        self._core.wake()
+        if self._plain and self._publishing is None:
+            self._publishing = self._loop.create_task(self._publish())
+
+    async def _publish(self) -> None:
+        try:
+            while publications := self._core.take_publications():
+                for subject, reply, payload in publications:
+                    await self._broker.client.publish(subject, payload, reply=reply)
+        except nats.errors.Error as error:
+            logger.warning("replies were lost: %s", describe(error))
+        finally:
+            self._publishing = None
+
+    async def _tick(self) -> None:
+        """Deadlines and idle sessions: housekeeping that needs no precise clock."""
+        while True:
+            await asyncio.sleep(TICK if self._core.in_flight else IDLE_TICK)
+            self._core.tick()
+
+    async def _until_stop(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do `work`, unless asked to stop meanwhile; whether it was done."""
+        task = asyncio.create_task(work)
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                return False
+            await task
+            return True
+        finally:
+            task.cancel()
+            stop.cancel()
+
+    async def _stop_or_closed(self) -> None:
+        stop = asyncio.create_task(self._stop.wait())
+        closed = asyncio.create_task(self._broker.closed.wait())
+        try:
+            await asyncio.wait({stop, closed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            closed.cancel()
+        if self._broker.closed.is_set():
+            why = describe(self._broker.client.last_error or "no reason given")
+            raise WorkerError(f"the broker at {self._broker.servers} ended the connection for good: {why}")
+
+    # ---- the way out ----
+
+    async def _drain(self) -> None:
+        """Leave the group, finish what runs, and only then let the connection go.
+
+        nats-py's own drain waits for its callbacks only, and would lose the handlers that still run.
+        """
+        core, client = self._core, self._broker.client
+        try:
+            if client.is_connected:
+                await client.publish(core.announce_subject, core.leave())
+                await self._calls.drain()  # type: ignore[no-untyped-call]  # nats-py does not annotate it
+            await self._finish_calls()
+            if client.is_connected:
+                core.wake()
+                if self._publishing is not None:
+                    await self._publishing
+                await self._service.stop()
+                await self._own.drain()  # type: ignore[no-untyped-call]
+                await client.drain()
+        except nats.errors.Error as error:
+            # The broker is away: the closed connection tells it the same.
+            logger.warning("drained without the broker: %s", describe(error))
+
+    async def _finish_calls(self) -> None:
+        core = self._core
+        deadline = self._loop.time() + self.options.drain_timeout
+        while core.in_flight or core.sessions:
+            if self._loop.time() >= deadline:
+                logger.warning(
+                    "the drain time of %g s is over: giving up %d calls and %d sessions",
+                    self.options.drain_timeout,
+                    core.in_flight,
+                    core.sessions,
+                )
+                core.give_up()
+                return
+            await asyncio.sleep(0.01)
+
+    def banner(self) -> str:
+        """What is served where, for the log."""
+        entries = "; ".join(f"{name}: {', '.join(phases)}" for name, phases in self._core.entries())
+        return (
+            f"serving group {self.options.group} via {self._broker.servers} as worker {self.worker} "
+            f"(concurrency {self.options.concurrency}): {entries}"
+        )

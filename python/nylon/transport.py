@@ -1,0 +1,56 @@
+"""Puts the worker's byte path in front of nats-py's.
+
+nats-py owns the connection: connect, authentication, TLS, reconnect, drain. This transport only places a protocol
+of ours between the socket and the stream that nats-py reads, so that the worker's own messages are dispatched
+in `data_received` and never pass nats-py's parser and queues; all other bytes go on as they came.
+
+Both `Client._transport` and `TcpTransport` are nats-py's private API, hence the narrow version range in
+pyproject.toml and the contract tests in tests/failure/test_worker_connection.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from urllib.parse import ParseResult
+
+from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
+
+ProtocolFactory = Callable[[asyncio.BaseTransport, asyncio.BaseProtocol], asyncio.BaseProtocol]
+
+
+class HookedTransport(TcpTransport):
+    """A TCP or TLS connection whose bytes pass `protocol_factory(transport, nats-py's protocol)` first."""
+
+    def __init__(self, protocol_factory: ProtocolFactory) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # nats-py does not annotate it
+        self._protocol_factory = protocol_factory
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+        """Connect as nats-py does, then step in between."""
+        await super().connect(uri, buffer_size, connect_timeout)
+        self._step_in()
+
+    async def connect_tls(
+        self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int
+    ) -> None:
+        """Upgrade to TLS as nats-py does: that makes a new stream, so step in there again."""
+        await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
+        self._step_in()
+
+    def _step_in(self) -> None:
+        writer = self._io_writer
+        assert writer is not None, "TcpTransport.connect and connect_tls set the writer or raise"
+        transport = writer.transport
+        transport.set_protocol(self._protocol_factory(transport, transport.get_protocol()))
+
+    def __bool__(self) -> bool:
+        """True also before the first connect, where nats-py would else put a transport of its own here."""
+        return True
+
+
+def install(client: Client, protocol_factory: ProtocolFactory) -> None:
+    """Make `client`, which has not connected yet, use a `HookedTransport`."""
+    client._transport = HookedTransport(protocol_factory)

@@ -1,0 +1,361 @@
+//! What the threads of one worker share: the way out to the broker, what runs now, what is counted.
+//!
+//! The loop's thread receives and dispatches (`receive.rs`), threads of the pool answer too. No lock is held while Python
+//! code runs, and none but the one it is about.
+
+use super::call::{Origin, RemoteCall};
+use super::counters::Counters;
+use super::outbox::{Outbox, Publication, Refused};
+use super::pool::Pool;
+use super::receive::Parked;
+use super::sessions::Sessions;
+use super::wake::Wake;
+use crate::context::Lease;
+use crate::registry::{Entry, SessionHandlers};
+use nylon_core::{Failure, FailureKind, Finished, Outcome};
+use nylon_wire::{CallId, GroupSubjects, ReadFrame, Reply, Text, Which, WireError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// A scratch buffer that grew beyond this is given back.
+const KEPT_SCRATCH: usize = 1 << 18;
+
+thread_local! {
+    /// Where a frame is encoded before its size is known.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The connection as it is now.
+#[derive(Default)]
+struct Link {
+    /// `transport.write` of the hooked connection.
+    write: Option<Py<PyAny>>,
+    /// Which transport that is.
+    transport: Option<Py<PyAny>>,
+    /// Connected, subscribed, and its `max_payload` known.
+    online: bool,
+    /// The transport's own buffer is full.
+    paused: bool,
+}
+
+/// How a worker was set up.
+pub(crate) struct Setup {
+    pub(crate) worker: Text,
+    pub(crate) group: String,
+    pub(crate) subjects: GroupSubjects,
+    pub(crate) own_subject: String,
+    pub(crate) entries: HashMap<String, Arc<Entry>>,
+    pub(crate) concurrency: usize,
+    pub(crate) inline: bool,
+    pub(crate) plain: bool,
+}
+
+pub(crate) struct Shared {
+    pub(crate) setup: Setup,
+    pub(crate) pool: Pool,
+    pub(crate) wake: Wake,
+    pub(crate) counters: Counters,
+    pub(crate) sessions: Mutex<Sessions<Arc<SessionHandlers>>>,
+    pub(crate) parked: Mutex<HashMap<CallId, Parked>>,
+    pub(crate) stepper: Mutex<Option<Py<PyAny>>>,
+    running: Mutex<HashMap<CallId, Arc<Lease<RemoteCall>>>>,
+    subscriptions: Mutex<Vec<(u64, bool)>>,
+    outbox: Mutex<Outbox>,
+    link: Mutex<Link>,
+    in_flight: AtomicUsize,
+    batching: AtomicBool,
+}
+
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic under one of these locks leaves no half-made value behind that matters to the next call.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(setup: Setup, pool: Pool, wake: Wake) -> Shared {
+        Shared {
+            outbox: Mutex::new(Outbox::new(setup.plain)),
+            setup,
+            pool,
+            wake,
+            counters: Counters::default(),
+            sessions: Mutex::default(),
+            parked: Mutex::default(),
+            stepper: Mutex::default(),
+            running: Mutex::default(),
+            subscriptions: Mutex::default(),
+            link: Mutex::default(),
+            in_flight: AtomicUsize::new(0),
+            batching: AtomicBool::new(false),
+        }
+    }
+
+    // ---- the connection ----
+
+    /// The hooked connection's way out.
+    pub(crate) fn attach(&self, transport: Py<PyAny>, write: Py<PyAny>) {
+        let mut link = locked(&self.link);
+        let old = (link.write.replace(write), link.transport.replace(transport));
+        link.paused = false;
+        drop(link);
+        drop(old);
+    }
+
+    /// That connection is gone, unless a newer one has taken its place.
+    pub(crate) fn detach(&self, transport: &Py<PyAny>) {
+        let mut link = locked(&self.link);
+        if link.transport.as_ref().is_some_and(|current| current.is(transport)) {
+            let old = (link.write.take(), link.transport.take());
+            link.online = false;
+            drop(link);
+            drop(old);
+        }
+    }
+
+    /// Everything is subscribed: what waits may go.
+    pub(crate) fn online(&self, max_payload: usize) {
+        locked(&self.outbox).set_max_payload(max_payload);
+        locked(&self.link).online = true;
+    }
+
+    pub(crate) fn offline(&self) {
+        locked(&self.link).online = false;
+    }
+
+    pub(crate) fn pause(&self, paused: bool) {
+        locked(&self.link).paused = paused;
+    }
+
+    /// Takes the messages of subscription `sid` out of the stream; `own` for the worker's own subject.
+    pub(crate) fn take_subscription(&self, sid: u64, own: bool) {
+        locked(&self.subscriptions).push((sid, own));
+    }
+
+    /// Whether a subscription is ours, and if so whether it is the worker's own subject.
+    pub(crate) fn subscription(&self, sid: u64) -> Option<bool> {
+        locked(&self.subscriptions).iter().find(|(known, _)| *known == sid).map(|(_, own)| *own)
+    }
+
+    // ---- the way out ----
+
+    /// While a batch of messages is dispatched, what they publish waits for one write at its end.
+    pub(crate) fn begin_batch(&self) {
+        self.batching.store(true, SeqCst);
+    }
+
+    /// From here on whoever publishes wakes the loop. Follow with [`Shared::flush`].
+    pub(crate) fn end_batch(&self) {
+        self.batching.store(false, SeqCst);
+    }
+
+    /// Writes what waits, on the loop's thread; not in the plain path, which asks for
+    /// [`Shared::publications`].
+    pub(crate) fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        let write = {
+            let link = locked(&self.link);
+            match &link.write {
+                Some(write) if link.online && !link.paused => write.clone_ref(py),
+                _ => return Ok(()),
+            }
+        };
+        let commands = {
+            let mut outbox = locked(&self.outbox);
+            if outbox.is_empty() {
+                return Ok(());
+            }
+            let commands = PyBytes::new(py, outbox.commands());
+            outbox.clear();
+            commands
+        };
+        write.bind(py).call1((commands,)).map(drop)
+    }
+
+    /// What waits, for the plain path.
+    pub(crate) fn publications<T>(&self, each: impl FnMut(Publication<'_>) -> T) -> Vec<T> {
+        if !locked(&self.link).online {
+            return Vec::new();
+        }
+        let mut outbox = locked(&self.outbox);
+        let all = outbox.publications().map(each).collect();
+        outbox.clear();
+        all
+    }
+
+    /// Publications that were dropped because too much was waiting.
+    pub(crate) fn dropped(&self) -> u64 {
+        locked(&self.outbox).dropped()
+    }
+
+    /// Encodes a frame and puts it into the outbox, from any thread.
+    pub(crate) fn publish<E: From<Refused>>(
+        &self,
+        subject: &[u8],
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let was_empty = SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            encode(scratch)?;
+            let mut outbox = locked(&self.outbox);
+            let was_empty = outbox.is_empty();
+            outbox.publish(subject, b"", scratch)?;
+            drop(outbox);
+            if scratch.capacity() > KEPT_SCRATCH {
+                *scratch = Vec::new();
+            }
+            Ok::<bool, E>(was_empty)
+        })?;
+        // Ordered after the push: whoever ends a batch after this looks into the outbox once more.
+        if was_empty && (self.setup.plain || !self.batching.load(SeqCst)) {
+            self.wake.set();
+        }
+        Ok(())
+    }
+
+    /// Answers a call with what its handler came to.
+    pub(crate) fn answer(&self, origin: &Origin, finished: Finished) {
+        let nanoseconds = u64::try_from(origin.came.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.counters.nanoseconds.fetch_add(nanoseconds, Relaxed);
+        let reply = Reply {
+            id: origin.id,
+            worker: self.setup.worker.clone(),
+            outcome: finished.outcome,
+            ops: finished.ops,
+            state: finished.state,
+            shape: origin.shape,
+        };
+        self.reply(origin, reply);
+    }
+
+    /// Answers a call that no handler ran for.
+    pub(crate) fn refuse(&self, origin: &Origin, kind: FailureKind, why: impl Into<String>) {
+        let reply = Reply {
+            id: origin.id,
+            worker: self.setup.worker.clone(),
+            outcome: Outcome::Failed(Failure::new(kind, why)),
+            ops: Vec::new(),
+            state: None,
+            shape: origin.shape,
+        };
+        self.reply(origin, reply);
+    }
+
+    fn reply(&self, origin: &Origin, mut reply: Reply) {
+        if let Outcome::Failed(failure) = &reply.outcome {
+            self.counters.failed(failure);
+        }
+        if origin.reply.is_empty() {
+            return;
+        }
+        let why = match self.publish(&origin.reply, |out| reply.encode(out).map_err(Unsent::Wire)) {
+            Ok(()) => return,
+            // Counted by the outbox; a second, smaller frame would not fit either.
+            Err(Unsent::Refused(Refused::Full)) => return,
+            Err(Unsent::Refused(Refused::TooLarge { limit })) => {
+                format!("the reply is over the broker's max_payload of {limit} bytes: send a smaller body")
+            }
+            Err(Unsent::Wire(error)) => format!("the reply cannot be sent: {error}"),
+        };
+        let failure = Failure::new(FailureKind::Protocol, why);
+        self.counters.failed(&failure);
+        reply = Reply { outcome: Outcome::Failed(failure), ops: Vec::new(), state: None, ..reply };
+        // An error's text is cut to what always fits.
+        if let Err(error) = self.publish(&origin.reply, |out| reply.encode(out).map_err(Unsent::Wire)) {
+            tracing::error!("an error reply could not be sent: {error:?}");
+        }
+    }
+
+    /// Asks the gateway for a body. False where nothing more can be sent.
+    pub(crate) fn ask_body(&self, origin: &Origin, which: Which) -> bool {
+        let frame = ReadFrame { id: origin.id, worker: self.setup.worker.clone(), which };
+        self.publish(&origin.reply, |out| frame.encode(out).map_err(Unsent::Wire)).is_ok()
+    }
+
+    // ---- what runs ----
+
+    /// Reserves room for one call; false where there is none.
+    pub(crate) fn reserve(&self) -> bool {
+        let room = |running| (running < self.setup.concurrency).then_some(running + 1);
+        self.in_flight.fetch_update(SeqCst, SeqCst, room).is_ok()
+    }
+
+    pub(crate) fn release(&self) {
+        self.in_flight.fetch_sub(1, SeqCst);
+    }
+
+    /// Calls that have been taken and are not over.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(SeqCst)
+    }
+
+    /// Keeps a call whose handler goes on, to find it by its id.
+    pub(crate) fn remember(&self, call: Arc<Lease<RemoteCall>>) {
+        let old = locked(&self.running).insert(call.owner.origin.id, call);
+        drop(old);
+    }
+
+    pub(crate) fn forget(&self, id: CallId) {
+        let call = locked(&self.running).remove(&id);
+        drop(call);
+    }
+
+    pub(crate) fn running(&self, id: CallId) -> Option<Arc<Lease<RemoteCall>>> {
+        locked(&self.running).get(&id).cloned()
+    }
+
+    /// Whether a call with this id is here already.
+    pub(crate) fn has(&self, id: CallId) -> bool {
+        locked(&self.running).contains_key(&id) || locked(&self.parked).contains_key(&id)
+    }
+
+    /// Gives up calls that are late, or all; on the loop's thread. Sessions of silent gateways end too.
+    pub(crate) fn give_up(&self, py: Python<'_>, all: Option<&Failure>) {
+        let now = Instant::now();
+        let calls: Vec<_> = {
+            let running = locked(&self.running);
+            running.values().filter(|call| all.is_some() || call.owner.has_run_out(now)).cloned().collect()
+        };
+        for call in calls {
+            const LATE: &str = "the handler did not decide in time";
+            let failure = all.cloned().unwrap_or_else(|| Failure::new(FailureKind::TimedOut, LATE));
+            if RemoteCall::give_up(&call, failure)
+                && let Some(task) = call.take_task()
+                && let Err(error) = task.call_method0(py, pyo3::intern!(py, "cancel"))
+            {
+                super::report::error(py, "cancelling a handler's task failed", &error);
+            }
+        }
+        let parked: Vec<_> = {
+            let mut parked = locked(&self.parked);
+            parked.extract_if(|_, call| all.is_some() || call.due <= now).map(|(_, call)| call).collect()
+        };
+        for call in parked {
+            const NO_BODY: &str = "the gateway did not send the body in time";
+            let failure = all.cloned().unwrap_or_else(|| Failure::new(FailureKind::TimedOut, NO_BODY));
+            self.refuse(&call.origin, failure.kind, failure.message);
+            self.release();
+        }
+        let over = match all {
+            None => locked(&self.sessions).expire(now),
+            Some(_) => locked(&self.sessions).clear(),
+        };
+        drop(over);
+    }
+}
+
+/// Why a frame did not get into the outbox.
+#[derive(Debug)]
+pub(crate) enum Unsent {
+    Refused(Refused),
+    Wire(WireError),
+}
+
+impl From<Refused> for Unsent {
+    fn from(refused: Refused) -> Unsent {
+        Unsent::Refused(refused)
+    }
+}

@@ -1,0 +1,149 @@
+"""Stands in for a gateway: calls a worker over NATS with frames made by hand.
+
+It speaks the protocol with msgpack and nats-py only, so that a worker is tested against the protocol's words and not
+against our own encoder.
+"""
+
+import asyncio
+import itertools
+import os
+from dataclasses import dataclass, field
+
+import msgpack
+import nats
+from nats.aio.msg import Msg
+
+PHASES = {"request_filter": 1, "response_filter": 2, "response_body_filter": 3, "logging": 4}
+
+
+def call_frame(entry, phase="request_filter", **change):
+    """A call's map; `change` replaces or adds keys, None removes one."""
+    frame = {
+        "t": "call",
+        "v": 1,
+        "id": os.urandom(16),
+        "s": os.urandom(16),
+        "a": 1,
+        "pl": "auth",
+        "e": entry,
+        "p": PHASES[phase],
+        "ms": 5000,
+        "f": {
+            "id": os.urandom(16),
+            "sc": "http",
+            "h": "example.com",
+            "ip": bytes([192, 0, 2, 1]),
+            "at": 1_700_000_000_000_000_000,
+        },
+        "q": {
+            "m": "GET",
+            "p": "/hello",
+            "q": "a=1",
+            "ver": 11,
+            "h": [[b"x-api-key", b"secret"], [b"accept", b"*/*"]],
+        },
+    }
+    frame.update(change)
+    return {key: value for key, value in frame.items() if value is not None}
+
+
+@dataclass
+class Answer:
+    """What came back for one call."""
+
+    frame: dict
+    """The last frame: a reply, a busy, or a read."""
+    before: list[str] = field(default_factory=list)
+    """The kinds of the frames before it."""
+
+    @property
+    def outcome(self):
+        return self.frame.get("o", self.frame["t"])
+
+    @property
+    def error(self):
+        return self.frame.get("er", {})
+
+    @property
+    def worker(self):
+        return self.frame["w"]
+
+    @property
+    def ops(self):
+        return self.frame.get("op", [])
+
+
+class Requester:
+    """One gateway's connection."""
+
+    def __init__(self, client, group, prefix="nylon"):
+        self.client = client
+        self.group = group
+        self.prefix = prefix
+        self._inbox = client.new_inbox()
+        self._waiting: dict[str, asyncio.Queue] = {}
+        self._numbers = itertools.count()
+
+    @classmethod
+    async def connect(cls, url, group, prefix="nylon", **options):
+        async def quiet(_error):
+            pass
+
+        client = await nats.connect(
+            url, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=quiet, **options
+        )
+        self = cls(client, group, prefix)
+        await client.subscribe(f"{self._inbox}.*", cb=self._on_message)
+        await client.flush()
+        return self
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        await self.client.close()
+
+    async def _on_message(self, message: Msg):
+        waiting = self._waiting.get(message.subject.rpartition(".")[2])
+        if waiting is None:
+            return
+        if message.headers and message.headers.get("Status") == "503":
+            waiting.put_nowait({"t": "no responders"})
+        else:
+            waiting.put_nowait(msgpack.unpackb(message.data, strict_map_key=False))
+
+    def subject(self, worker=None):
+        return f"{self.prefix}.{self.group}." + (f"w.{worker}" if worker else "call")
+
+    async def send(self, payload, worker=None):
+        """Publish raw bytes with a reply subject; returns the queue that answers come to, and its name."""
+        token = str(next(self._numbers))
+        queue = self._waiting[token] = asyncio.Queue()
+        await self.client.publish(self.subject(worker), payload, reply=f"{self._inbox}.{token}")
+        return queue, token
+
+    async def raw(self, payload, worker=None, patience=5.0):
+        """Publish raw bytes; the first answer that is no ack."""
+        queue, token = await self.send(payload, worker)
+        before = []
+        try:
+            async with asyncio.timeout(patience):
+                while True:
+                    frame = await queue.get()
+                    if frame["t"] != "ack":
+                        return Answer(frame, before)
+                    before.append(frame["t"])
+        finally:
+            del self._waiting[token]
+
+    async def call(self, entry, phase="request_filter", *, worker=None, patience=5.0, **change):
+        """Call an entry; `change` as in `call_frame`."""
+        frame = call_frame(entry, phase, **change)
+        return await self.raw(msgpack.packb(frame), worker, patience)
+
+    async def tell(self, worker, **frame):
+        """Send a frame that wants no answer to a worker's own subject."""
+        await self.client.publish(self.subject(worker), msgpack.packb({"v": 1, **frame}))
+
+    async def close_session(self, worker, session):
+        await self.tell(worker, t="close", s=session)
