@@ -1,5 +1,7 @@
 """Nylon: an HTTP gateway that people extend with plugins."""
 
+from typing import TYPE_CHECKING, Any
+
 from nylon._core import Context, Headers, PhaseHandler, Request, Response
 from nylon.errors import (
     BodyError,
@@ -15,9 +17,11 @@ from nylon.errors import (
     StateError,
     WorkerError,
 )
-from nylon.gateway import Gateway
-from nylon.nats import NatsPlugin
 from nylon.plugin import NylonPlugin
+
+if TYPE_CHECKING:
+    from nylon.gateway import Gateway
+    from nylon.nats import NatsPlugin
 
 __all__ = [
     "BodyError",
@@ -41,3 +45,16 @@ __all__ = [
     "StateError",
     "WorkerError",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What most programs use only one of is imported when it is asked for: the broker's client takes a while."""
+    if name == "NatsPlugin":
+        from nylon.nats import NatsPlugin
+
+        return NatsPlugin
+    if name == "Gateway":
+        from nylon.gateway import Gateway
+
+        return Gateway
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

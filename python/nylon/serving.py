@@ -26,7 +26,7 @@ from nylon.micro import WorkerService
 from nylon.plugin import NylonPlugin
 from nylon.stepper import Stepper
 
-__all__ = ["Serving", "serving_of"]
+__all__ = ["Serving", "served_phases", "serving_of"]
 
 logger = logging.getLogger("nylon.worker")
 
@@ -41,6 +41,18 @@ _serving: dict[NylonPlugin, Serving] = {}
 def serving_of(plugin: NylonPlugin) -> Serving | None:
     """Who serves this plugin now, if anybody does."""
     return _serving.get(plugin)
+
+
+async def served_phases(plugin: NylonPlugin, options: WorkerOptions) -> dict[str, list[str]]:
+    """The phases of each entry that a worker would announce. Runs the setup functions, and serves nothing.
+
+    Raises `PluginError` as serving would.
+    """
+    core = Serving(plugin, options)._core
+    try:
+        return {name: list(phases) for name, phases in core.entries()}
+    finally:
+        core.close()
 
 
 class Serving:

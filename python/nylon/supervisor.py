@@ -68,12 +68,15 @@ def run_workers(
 class _Process:
     """One worker process and what it has said of itself."""
 
-    def __init__(self, process: asyncio.subprocess.Process, status_fd: int, said: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, status_fd: int, said: Callable[[bytes], None]
+    ) -> None:
         self.process = process
         self.started = time.monotonic()
         self._status_fd = status_fd
         self._said = said
         self._line = b""
+        self.serving = False
         asyncio.get_running_loop().add_reader(status_fd, self._read)
 
     def _read(self) -> None:
@@ -83,6 +86,7 @@ class _Process:
             return
         *lines, self._line = (self._line + data).split(b"\n")
         for line in lines:
+            self.serving = self.serving or line == b"serving"
             self._said(line)
 
     def close(self) -> None:
@@ -112,6 +116,11 @@ class Supervisor:
     def pids(self) -> dict[int, int]:
         """The process ids of the workers that live now, by worker number."""
         return {number: worker.process.pid for number, worker in self._processes.items()}
+
+    @property
+    def serving(self) -> int:
+        """How many of them are connected and subscribed."""
+        return sum(worker.serving for worker in self._processes.values())
 
     def stop(self) -> None:
         """Drain all workers; a second call kills them."""

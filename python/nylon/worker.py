@@ -16,11 +16,14 @@ import threading
 import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nylon.errors import NylonError
 from nylon.loading import load_file, load_module
 from nylon.plugin import NylonPlugin
+
+if TYPE_CHECKING:
+    from nylon.broker import WorkerOptions
 
 logger = logging.getLogger("nylon.worker")
 
@@ -84,19 +87,29 @@ def load(plugin: str, app_dir: str | None) -> NylonPlugin:
     return load_module(place, attribute)
 
 
+def resolve(spec: WorkerSpec) -> tuple[NylonPlugin, WorkerOptions]:
+    """The plugin, loaded, and how it is to be served.
+
+    Raises `PluginError` and `ConfigError` with the place or the option that is wrong.
+    """
+    from nylon.broker import WorkerOptions
+    from nylon.nats import NatsPlugin
+
+    plugin = load(spec.plugin, spec.app_dir)
+    own = plugin.options if isinstance(plugin, NatsPlugin) else None
+    options = {f.name: getattr(own, f.name) for f in fields(WorkerOptions)} if own else {}
+    return plugin, WorkerOptions(**{**options, **spec.overrides})
+
+
 def serve(spec: WorkerSpec, status_fd: int) -> int:
     """Load and serve; the result is the exit code."""
-    from nylon.broker import WorkerOptions
-    from nylon.nats import NatsPlugin, run_plugin
+    from nylon.nats import run_plugin
 
     def say(word: str) -> None:
         os.write(status_fd, word.encode() + b"\n")
 
     try:
-        plugin = load(spec.plugin, spec.app_dir)
-        own = plugin.options if isinstance(plugin, NatsPlugin) else None
-        options = {f.name: getattr(own, f.name) for f in fields(WorkerOptions)} if own else {}
-        settings = WorkerOptions(**{**options, **spec.overrides})
+        plugin, settings = resolve(spec)
         run_plugin(plugin, settings, on_loaded=lambda: say("loaded"), on_serving=lambda: say("serving"))
     except NylonError as error:
         logger.error("%s", error)
