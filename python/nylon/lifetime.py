@@ -6,6 +6,7 @@ the loop ends with everything that still ran on it.
 """
 
 import asyncio
+import functools
 import inspect
 import logging
 import threading
@@ -53,7 +54,7 @@ class Lifetime:
         """
         for function in self._plugin._initialize:
             try:
-                self._call(lambda function=function: function(config), timeout=None)
+                self._call(functools.partial(function, config), timeout=None)
             except Exception as error:
                 raise plugin_error(f"initialize of plugin `{self._name}`", error, function) from None
         self._initialized = True

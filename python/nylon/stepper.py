@@ -83,7 +83,7 @@ def _resume(spare: _Spare) -> Generator[Any, Any, None]:
         elif yielded is not None:
             yielded.cancel()
         if cancelled is None:
-            yield from job  # type: ignore[misc]
+            yield from job
             return
         yielded = job.throw(cancelled)
         del cancelled
@@ -94,7 +94,7 @@ def _resume(spare: _Spare) -> Generator[Any, Any, None]:
             except BaseException as error:
                 yielded = job.throw(error)
             else:
-                yield from job  # type: ignore[misc]
+                yield from job
                 return
     except StopIteration:
         return

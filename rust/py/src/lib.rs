@@ -2,6 +2,11 @@
 
 use pyo3::prelude::*;
 
+// Worth about 1 of 27 to 31 µs per proxied request. `local_dynamic_tls` is set in Cargo.toml: without it the extension would need
+// room in the static TLS block, of which a process that has imported other such modules may have none left.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Exceptions.
 mod errors;
 /// The configuration, checked without running it.
