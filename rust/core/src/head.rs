@@ -129,6 +129,9 @@ impl fmt::Debug for RequestId {
     }
 }
 
+/// Names and values that a path pattern captured.
+pub type Params = Arc<[(Box<str>, Box<str>)]>;
+
 /// What is true of a request from its arrival to its end, whatever plugins do to its head.
 #[derive(Clone, Debug)]
 pub struct RequestFacts {
@@ -143,5 +146,5 @@ pub struct RequestFacts {
     /// When the head was complete.
     pub received_at: SystemTime,
     /// What the route's path pattern captured, percent-decoded, in the pattern's order.
-    pub params: Arc<[(Box<str>, Box<str>)]>,
+    pub params: Params,
 }

@@ -9,10 +9,16 @@ use nylon_config::{Diagnostic, Plan};
 use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+
+/// After an accept that failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections that the system holds until they are accepted.
+const LISTEN_QUEUE: i32 = 4096;
 
 /// Runs the body of each data-plane thread; a binding keeps its thread state around it.
 pub type ThreadHook = Arc<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
@@ -65,15 +71,16 @@ impl Server {
             addresses.push(address);
             for set in &mut sets {
                 let socket = bind(address, true).map_err(fail)?;
-                socket.listen(4096).map_err(fail)?;
+                socket.listen(LISTEN_QUEUE).map_err(fail)?;
                 set.push(socket.into());
             }
         }
         let (stop, stopping) = watch::channel(None);
+        let room = Arc::new(Semaphore::new(plan.limits.max_connections));
         let server = Server { addresses, stop, threads: Mutex::default() };
         for (number, listeners) in sets.into_iter().enumerate() {
-            let (live, stopping, hook) = (live.clone(), stopping.clone(), hook.clone());
-            let body = move || run(live, listeners, stopping);
+            let (live, room, stopping, hook) = (live.clone(), room.clone(), stopping.clone(), hook.clone());
+            let body = move || run(live, listeners, room, stopping);
             let thread =
                 std::thread::Builder::new().name(format!("nylon-{number}")).spawn(move || match hook {
                     Some(hook) => hook(Box::new(body)),
@@ -125,6 +132,7 @@ fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
 fn run(
     live: Arc<ArcSwap<LivePlan>>,
     listeners: Vec<TcpListener>,
+    room: Arc<Semaphore>,
     mut stopping: watch::Receiver<Option<Duration>>,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
@@ -136,15 +144,22 @@ fn run(
         let worker = Worker::new(live);
         let logging = tokio::task::spawn_local(worker.logs.clone().run());
         let (stop_connections, connections_stopping) = watch::channel(false);
+        let sweeping = tokio::task::spawn_local(sweep(worker.clone()));
         let accepting: Vec<_> = listeners
             .into_iter()
             .map(|listener| {
-                tokio::task::spawn_local(accept(worker.clone(), listener, connections_stopping.clone()))
+                tokio::task::spawn_local(accept(
+                    worker.clone(),
+                    listener,
+                    room.clone(),
+                    connections_stopping.clone(),
+                ))
             })
             .collect();
         let grace =
             stopping.wait_for(Option::is_some).await.ok().and_then(|grace| *grace).unwrap_or_default();
-        accepting.iter().for_each(|task| task.abort());
+        accepting.iter().for_each(tokio::task::JoinHandle::abort);
+        sweeping.abort();
         stop_connections.send_replace(true);
         let until = Instant::now() + grace;
         while Instant::now() < until && (worker.connections() > 0 || !worker.logs.is_idle()) {
@@ -154,12 +169,28 @@ fn run(
     });
 }
 
-async fn accept(worker: std::rc::Rc<Worker>, listener: TcpListener, stopping: watch::Receiver<bool>) {
+/// Closes upstream connections that nobody has used for a while.
+async fn sweep(worker: Rc<Worker>) {
+    loop {
+        let idle = worker.live().plan.limits.upstream.idle_timeout;
+        tokio::time::sleep(idle.clamp(Duration::from_millis(100), Duration::from_secs(10))).await;
+        worker.pool.sweep(idle);
+    }
+}
+
+/// Accepts for as long as there is room; what waits, waits in the listen queue.
+async fn accept(
+    worker: Rc<Worker>,
+    listener: TcpListener,
+    room: Arc<Semaphore>,
+    stopping: watch::Receiver<bool>,
+) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!("cannot watch a listener: {error}"),
     };
     loop {
+        let Ok(place) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
                 // Without it a small response can wait for an acknowledgement; failing to set it loses nothing.
@@ -168,12 +199,13 @@ async fn accept(worker: std::rc::Rc<Worker>, listener: TcpListener, stopping: wa
                 let (worker, stopping) = (worker.clone(), stopping.clone());
                 tokio::task::spawn_local(async move {
                     serve_connection(worker, stream, peer, stopping).await;
-                    drop(guard);
+                    drop((guard, place));
                 });
             }
             Err(error) => {
-                tracing::warn!("accept: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                // Out of file descriptors, mostly: open connections have to end first.
+                tracing::warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }

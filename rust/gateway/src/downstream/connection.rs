@@ -1,33 +1,32 @@
 //! One client connection, served by hyper and closed by the limits of the plan.
 
+use super::Client;
+use super::io::{ClientIo, Progress};
 use super::normalise::normalise;
-use crate::pipeline;
+use crate::pipeline::{self, BodyAborted, OutBody};
 use crate::worker::Worker;
-use http::header;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use nylon_core::RequestId;
+use hyper_util::rt::TokioTimer;
+use nylon_core::{RequestId, Scheme};
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::UNIX_EPOCH;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-thread_local! {
-    static SEQUENCE: Cell<u64> = const { Cell::new(0) };
-}
-
-fn request_id() -> RequestId {
-    use std::hash::{BuildHasher, RandomState};
-    thread_local!(static SEED: RandomState = RandomState::new());
-    let n = SEQUENCE.get().wrapping_add(1);
-    SEQUENCE.set(n);
-    let millis = std::time::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_millis() as u64);
-    let random = SEED.with(|seed| u128::from(seed.hash_one(n)) << 64 | u128::from(seed.hash_one(!n)));
-    let uuid = u128::from(millis) << 80 | random & !(u128::MAX << 80);
-    RequestId((uuid & !(0xf << 76) & !(0b11 << 62) | 7 << 76 | 0b10 << 62).to_be_bytes())
-}
+/// hyper keeps this many fields of a head on the stack; other limits cost an allocation per request.
+const FIELDS_ON_STACK: usize = 100;
+/// The smallest buffer that hyper takes.
+const LEAST_BUFFER: usize = 8192;
 
 /// Serves `stream` until the client, a limit or `stopping` ends it.
 pub async fn serve_connection(
@@ -36,30 +35,44 @@ pub async fn serve_connection(
     peer: SocketAddr,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let limits = worker.live().plan.limits.clone();
-    let owner = worker.clone();
+    let live = worker.live();
+    let limits = &live.plan.limits;
+    let progress = Progress::new(limits);
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(None);
+    builder.max_header_size(limits.max_header_bytes).max_buf_size(limits.max_header_bytes.max(LEAST_BUFFER));
+    if limits.max_headers != FIELDS_ON_STACK {
+        builder.max_headers(limits.max_headers);
+    }
+    drop(live);
+    // An address always makes a field value.
+    let ip = peer.ip().to_canonical();
+    let ip_value = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+    let client = Rc::new(Client { ip, ip_value, scheme: Scheme::Http });
+    let io = ClientIo::new(stream, progress.clone());
     let service = service_fn(move |request| {
-        let worker = worker.clone();
+        let (worker, client, progress) = (worker.clone(), client.clone(), progress.clone());
         async move {
+            let raw = progress.serving();
             let id = request_id();
-            let plan = worker.live().plan.clone();
-            let response = match normalise(request, peer, id, &plan) {
+            let live = worker.live();
+            let arrived = normalise(request, &raw, &client, id, &live.plan);
+            drop(live);
+            progress.reuse(raw);
+            let response = match arrived {
                 Ok(arrived) => pipeline::serve(&worker, arrived).await,
-                Err(answer) => {
-                    let mut response = answer.response(id);
-                    response
-                        .headers_mut()
-                        .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+                Err(refused) => {
+                    tracing::debug!(request_id = %id, client = %client.ip, "refused: {}", refused.text);
+                    let mut response = refused.response(id);
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                     response
                 }
             };
-            Ok::<_, Infallible>(response)
+            let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            Ok::<_, Infallible>(response.map(|body| Timed { body, progress, switching }))
         }
     });
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.header_read_timeout);
-    builder.max_headers(limits.max_headers).max_buf_size(limits.max_header_bytes.max(8192));
-    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let connection = builder.serve_connection(io, service).with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
         // How it ended concerns only the client, which has been told as far as it could be.
@@ -69,5 +82,72 @@ pub async fn serve_connection(
             let _ = connection.await;
         }
     }
-    drop(owner);
+}
+
+/// A name for a request, of the form of a UUID version 7 (RFC 9562, 5.7): milliseconds, then unpredictable bits.
+fn request_id() -> RequestId {
+    thread_local! {
+        static SEED: RandomState = RandomState::new();
+        static COUNT: Cell<u64> = const { Cell::new(0) };
+    }
+    let count = COUNT.get().wrapping_add(1);
+    COUNT.set(count);
+    let millis = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64);
+    let (high, low) = SEED.with(|seed| (seed.hash_one(count), seed.hash_one(!count)));
+    let version = 7_u64 << 12 | high & 0x0fff;
+    let first = millis << 16 | version;
+    let second = 0b10_u64 << 62 | low >> 2;
+    RequestId((u128::from(first) << 64 | u128::from(second)).to_be_bytes())
+}
+
+/// A response body that starts the connection's idle clock when it is gone.
+struct Timed {
+    body: OutBody,
+    progress: Arc<Progress>,
+    /// The connection speaks something else from here on, with clocks of its own.
+    switching: bool,
+}
+
+impl Body for Timed {
+    type Data = Bytes;
+    type Error = BodyAborted;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        if !self.switching {
+            self.progress.served();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_of_version_7_and_differ() {
+        let ids: std::collections::HashSet<String> = (0..1000).map(|_| request_id().to_string()).collect();
+        assert_eq!(ids.len(), 1000);
+        assert!(
+            ids.iter().all(|id| id.len() == 32
+                && id.as_bytes()[12] == b'7'
+                && b"89ab".contains(&id.as_bytes()[16]))
+        );
+    }
 }

@@ -2,8 +2,12 @@
 
 /// One client connection.
 mod connection;
+/// The client's socket and its clocks.
+mod io;
 /// From what hyper accepts to what Nylon accepts.
 mod normalise;
+/// One spelling per path.
+mod path;
 /// The request body under its limits.
 mod body;
 
@@ -11,8 +15,21 @@ pub use body::{ClientBody, ClientBodyError};
 pub use connection::serve_connection;
 pub(crate) use normalise::strip_hop_by_hop;
 
+use http::HeaderValue;
 use hyper::upgrade::OnUpgrade;
-use nylon_core::{RequestFacts, RequestHead};
+use nylon_core::{RequestFacts, RequestHead, Scheme};
+use std::net::IpAddr;
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The peer's address.
+    pub ip: IpAddr,
+    /// The same as a field value.
+    pub ip_value: HeaderValue,
+    /// What the connection speaks.
+    pub scheme: Scheme,
+}
 
 /// One request, normalised.
 pub struct Arrived {
@@ -22,6 +39,14 @@ pub struct Arrived {
     pub head: RequestHead,
     /// The body, unread.
     pub body: ClientBody,
-    /// The way to take the connection over, where the client asked for an upgrade.
-    pub upgrade: Option<OnUpgrade>,
+    /// What the client wants to speak instead of HTTP.
+    pub upgrade: Option<Upgrade>,
+}
+
+/// An offered upgrade (RFC 9110, 7.8).
+pub struct Upgrade {
+    /// The connection, once the response 101 is sent.
+    pub connection: OnUpgrade,
+    /// The `upgrade` field.
+    pub protocol: HeaderValue,
 }

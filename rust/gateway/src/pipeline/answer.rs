@@ -3,18 +3,18 @@
 use super::body::{OutBody, Source};
 use super::flow::{Flow, Verdict};
 use super::live::LiveService;
+use crate::downstream::Upgrade;
 use crate::respond;
 use crate::upstream::{Outgoing, UpstreamBody, forward};
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::upgrade::OnUpgrade;
 use nylon_core::{Chunk, Failure, FailureKind, Phase, ResponseBody, TargetPart};
 
 /// What the service needs beside the exchange.
 pub(super) struct Onward {
-    pub(super) upgrade: Option<OnUpgrade>,
+    pub(super) upgrade: Option<Upgrade>,
     /// The path before any handler ran: a handler that changes it overrules the route's rewrite.
     pub(super) client_path: TargetPart,
     pub(super) rewritten: Option<TargetPart>,
@@ -67,8 +67,7 @@ impl Flow {
         {
             head.path = path;
         }
-        let out =
-            Outgoing { head, facts: &self.exchange().facts, body: forward_body, upgrade: onward.upgrade };
+        let out = Outgoing { head, body: forward_body, upgrade: onward.upgrade };
         let asked_for_head = out.head.method == Method::HEAD;
         match forward(&self.worker, service, out).await {
             Ok(forwarded) => {

@@ -56,7 +56,7 @@ pub async fn serve(worker: &Rc<Worker>, arrived: Arrived) -> Response<OutBody> {
             head.path = path;
         }
         let body = if body.is_end_stream() { ForwardBody::Empty } else { ForwardBody::Client(body) };
-        return plain(worker, service, Outgoing { head, facts: &facts, body, upgrade }).await;
+        return plain(worker, service, Outgoing { head, body, upgrade }, facts.id).await;
     }
     let id = facts.id;
     let logs = links.iter().any(|link| link.handles(Phase::Logging));
@@ -81,8 +81,12 @@ pub async fn serve(worker: &Rc<Worker>, arrived: Arrived) -> Response<OutBody> {
 }
 
 /// Forwards a request that no middleware wants to see.
-async fn plain(worker: &Rc<Worker>, service: &HttpService, out: Outgoing<'_>) -> Response<OutBody> {
-    let id = out.facts.id;
+async fn plain(
+    worker: &Rc<Worker>,
+    service: &HttpService,
+    out: Outgoing,
+    id: RequestId,
+) -> Response<OutBody> {
     match forward(worker, service, out).await {
         Ok(forwarded) => {
             let mut response = Response::new(OutBody::upstream(forwarded.body));

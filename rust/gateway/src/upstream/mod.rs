@@ -1,12 +1,20 @@
-//! Services over HTTP.
+//! Services over HTTP: endpoints, connections, and one request on one of them.
 
 /// Which endpoint is next.
 mod balance;
 /// Idle connections of one thread.
 mod pool;
+/// Bodies on their way to a service and back.
+mod body;
+/// Why there is no response.
+mod error;
 /// One request to a service, and its response.
 mod forward;
+/// What is left of a connection when it no longer speaks HTTP.
+mod tunnel;
 
 pub use balance::HttpService;
-pub use forward::{ForwardBody, ForwardError, Forwarded, Outgoing, UpstreamBody, forward};
+pub use body::{ForwardBody, UpstreamBody, UpstreamBodyError};
+pub use error::ForwardError;
+pub use forward::{Forwarded, Outgoing, forward};
 pub use pool::Pool;
