@@ -29,6 +29,7 @@ impl<'a> Reader<'a> {
         if part.is_empty() { Bytes::new() } else { self.frame.slice_ref(part) }
     }
 
+    #[inline]
     fn take(&mut self, count: usize, what: &'static str) -> Result<&'a [u8], WireError> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(WireError::Truncated { what })?;
         self.rest = rest;
@@ -40,6 +41,7 @@ impl<'a> Reader<'a> {
         Ok(bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)))
     }
 
+    #[inline]
     fn marker(&mut self, what: &'static str) -> Result<Marker, WireError> {
         let (&first, rest) = self.rest.split_first().ok_or(WireError::Truncated { what })?;
         self.rest = rest;
@@ -61,7 +63,8 @@ impl<'a> Reader<'a> {
 
     /// An unsigned integer.
     pub(crate) fn uint(&mut self, what: &'static str) -> Result<u64, WireError> {
-        let wrong = WireError::Type { what, expected: "an unsigned integer" };
+        let wrong = || Err(WireError::Type { what, expected: "an unsigned integer" });
+        let positive = |value: u64, bits: u32| if value >> (bits - 1) == 0 { Ok(value) } else { wrong() };
         match self.marker(what)? {
             Marker::FixPos(value) => Ok(value.into()),
             Marker::U8 => self.number::<1>(what),
@@ -69,11 +72,11 @@ impl<'a> Reader<'a> {
             Marker::U32 => self.number::<4>(what),
             Marker::U64 => self.number::<8>(what),
             // Some encoders write a positive number in a signed type.
-            Marker::I8 => self.number::<1>(what).and_then(|v| if v < 1 << 7 { Ok(v) } else { Err(wrong) }),
-            Marker::I16 => self.number::<2>(what).and_then(|v| if v < 1 << 15 { Ok(v) } else { Err(wrong) }),
-            Marker::I32 => self.number::<4>(what).and_then(|v| if v < 1 << 31 { Ok(v) } else { Err(wrong) }),
-            Marker::I64 => self.number::<8>(what).and_then(|v| if v < 1 << 63 { Ok(v) } else { Err(wrong) }),
-            _ => Err(wrong),
+            Marker::I8 => self.number::<1>(what).and_then(|value| positive(value, 8)),
+            Marker::I16 => self.number::<2>(what).and_then(|value| positive(value, 16)),
+            Marker::I32 => self.number::<4>(what).and_then(|value| positive(value, 32)),
+            Marker::I64 => self.number::<8>(what).and_then(|value| positive(value, 64)),
+            _ => wrong(),
         }
     }
 
@@ -92,7 +95,25 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes of a string or a binary of at most `limit` bytes.
+    #[inline]
     pub(crate) fn bytes(&mut self, what: &'static str, limit: usize) -> Result<&'a [u8], WireError> {
+        // Nearly all names and values are this short.
+        if let [first, rest @ ..] = self.rest
+            && let (len, Some(rest)) = match first {
+                0xa0..=0xbf => (first & 0x1f, Some(rest)),
+                0xc4 | 0xd9 => (rest.first().copied().unwrap_or(0), rest.get(1..)),
+                _ => (0, None),
+            }
+            && usize::from(len) <= limit
+            && let Some((taken, rest)) = rest.split_at_checked(len.into())
+        {
+            self.rest = rest;
+            return Ok(taken);
+        }
+        self.any_bytes(what, limit)
+    }
+
+    fn any_bytes(&mut self, what: &'static str, limit: usize) -> Result<&'a [u8], WireError> {
         let len = match self.marker(what)? {
             Marker::FixStr(len) => len.into(),
             Marker::Str8 | Marker::Bin8 => self.number::<1>(what)?,
@@ -173,6 +194,16 @@ impl<'a> Reader<'a> {
         let mut pending: u64 = 1;
         while pending > 0 {
             pending -= 1;
+            // Nearly everything is a short string or binary.
+            let short = match self.rest {
+                [first @ 0xa0..=0xbf, ..] => 1 + usize::from(first & 0x1f),
+                [0xc4, len, ..] => 2 + usize::from(*len),
+                _ => 0,
+            };
+            if short != 0 {
+                self.take(short, what)?;
+                continue;
+            }
             let bytes = match self.marker(what)? {
                 Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null | Marker::True | Marker::False => 0,
                 Marker::U8 | Marker::I8 => 1,
