@@ -141,6 +141,7 @@ class Broker:
         self._online = online
         self._offline = offline
         self._attempt = 0
+        self._tried = False
         self._connected = False
         self._away_since = 0.0
         self._said = 0.0
@@ -157,6 +158,7 @@ class Broker:
         if protocol_factory is not None and not options.servers[0].startswith(("ws://", "wss://")):
             install(self.client, protocol_factory)
         self._away_since = time.monotonic()
+        self._tried = True
         connecting = asyncio.create_task(self._connect(self._arguments()))
         try:
             waited: set[asyncio.Future[Any]] = {connecting, self._refused}
@@ -182,7 +184,7 @@ class Broker:
     async def close(self) -> None:
         """End the connection, if there is one. Does nothing twice."""
         self._connected = False
-        if not self.client.is_closed:
+        if self._tried and not self.client.is_closed:  # nats-py cannot close what never began to connect
             await self.client.close()
 
     def _arguments(self) -> dict[str, Any]:

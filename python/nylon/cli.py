@@ -204,7 +204,7 @@ def worker(
     ] = False,
 ) -> None:
     """Serve a plugin over NATS. Ctrl-C or SIGTERM drains, a second one stops at once."""
-    given = {
+    given: dict[str, Any] = {
         "servers": [part.strip() for part in (nats or "").split(",") if part.strip()] or None,
         "group": group,
         "concurrency": concurrency,

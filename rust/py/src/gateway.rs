@@ -17,6 +17,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How long a start waits for plugins that cannot answer yet.
+const READY_WAIT: Duration = Duration::from_secs(1);
+
 /// A gateway that may run.
 #[pyclass(frozen, module = "nylon._core")]
 pub(crate) struct GatewayCore {
@@ -103,6 +106,7 @@ impl GatewayCore {
                 Ok(())
             })
             .and_then(|()| {
+                py.detach(|| wait_until_ready(&hosts));
                 let hook: ThreadHook = Arc::new(keep_thread_state);
                 let (plan, hosts) = (self.plan.clone(), hosts.clone());
                 py.detach(|| Server::start(plan, hosts, Some(hook))).map_err(|error| start_error(py, &error))
@@ -198,6 +202,15 @@ impl GatewayCore {
                 Ok(Arc::new(host))
             }
         }
+    }
+}
+
+/// Gives brokers and workers that are there the moment they need to answer, so that the first request after a start
+/// is served like any other. Those that are not there do not keep the gateway from starting.
+fn wait_until_ready(hosts: &[Arc<dyn PluginHost>]) {
+    let until = Instant::now() + READY_WAIT;
+    while hosts.iter().any(|host| host.ready().is_err()) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
