@@ -5,6 +5,7 @@ against our own encoder.
 """
 
 import asyncio
+import contextlib
 import itertools
 import os
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from dataclasses import dataclass, field
 import msgpack
 import nats
 from nats.aio.msg import Msg
+
+from nylon.broker import WorkerOptions
+from nylon.serving import Serving
 
 PHASES = {"request_filter": 1, "response_filter": 2, "response_body_filter": 3, "logging": 4}
 
@@ -147,3 +151,33 @@ class Requester:
 
     async def close_session(self, worker, session):
         await self.tell(worker, t="close", s=session)
+
+
+@contextlib.asynccontextmanager
+async def serving(plugin, url, group="g", **options):
+    """Serve a plugin while the block runs; gives the running `Serving`, subscribed and announced."""
+    started = asyncio.Event()
+    settings = WorkerOptions(servers=(url,), group=group, **{"drain_timeout": 5.0, **options})
+    worker = Serving(plugin, settings, on_serving=started.set)
+    task = asyncio.create_task(worker.run())
+    begun = asyncio.create_task(started.wait())
+    try:
+        async with asyncio.timeout(20):
+            await asyncio.wait({task, begun}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+        yield worker
+        worker.stop()
+        async with asyncio.timeout(20):
+            await task
+    finally:
+        for waiting in (task, begun):
+            waiting.cancel()
+        await asyncio.gather(task, begun, return_exceptions=True)
+
+
+async def until(condition, patience=10.0):
+    """Wait until `condition()` is true."""
+    async with asyncio.timeout(patience):
+        while not condition():
+            await asyncio.sleep(0.005)
