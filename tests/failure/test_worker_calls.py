@@ -28,7 +28,10 @@ def run(main, broker, plugin, **options):
     """Run `main(requester, serving)` with `plugin` served by one worker."""
 
     async def body():
-        async with serving(plugin, broker.url, **options) as worker, await Requester.connect(broker.url, "g") as gateway:
+        async with (
+            serving(plugin, broker.url, **options) as worker,
+            await Requester.connect(broker.url, "g") as gateway,
+        ):
             await main(gateway, worker)
 
     asyncio.run(body())

@@ -5,7 +5,6 @@ pyproject.toml; the plain path, its public API, is the reference.
 """
 
 import asyncio
-import datetime
 import json
 import logging
 import ssl
@@ -98,7 +97,9 @@ def guarded(kind, certificates):
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("transport", ["hooked", "plain"])
 @pytest.mark.parametrize("guard", ["open", "password", "tls"])
-def test_500_of_500_calls_are_answered_before_and_after_the_broker_is_killed(loop, transport, guard, certificates):
+def test_500_of_500_calls_are_answered_before_and_after_the_broker_is_killed(
+    loop, transport, guard, certificates
+):
     config, worker_options, client_options = guarded(guard, certificates)
 
     async def main(server):
@@ -126,7 +127,10 @@ def test_messages_do_take_the_hooked_path_and_not_nats_pys():
     delivered = []
 
     async def main(server):
-        async with serving(echo_plugin(), server.url) as worker, await Requester.connect(server.url, "g") as gateway:
+        async with (
+            serving(echo_plugin(), server.url) as worker,
+            await Requester.connect(server.url, "g") as gateway,
+        ):
             before = worker._broker.client.stats["in_msgs"]
             assert await ask_all(gateway, 100) == 100
             delivered.append(worker._broker.client.stats["in_msgs"] - before)
@@ -139,7 +143,10 @@ def test_messages_do_take_the_hooked_path_and_not_nats_pys():
 def test_a_worker_waits_for_a_broker_that_is_not_there_and_says_so_once(caplog):
     async def main(server):
         async with asyncio.timeout(20):
-            async with serving(echo_plugin(), server.url), await Requester.connect(server.url, "g") as gateway:
+            async with (
+                serving(echo_plugin(), server.url),
+                await Requester.connect(server.url, "g") as gateway,
+            ):
                 assert await ask(gateway, 1)
 
     async def start_later(server):
@@ -184,7 +191,12 @@ def test_a_worker_announces_itself_at_start_after_a_reconnect_and_when_it_leaves
             await gateway.client.flush()
             async with serving(echo_plugin(), server.url, concurrency=7) as worker:
                 await until(lambda: len(heard) == 1)
-                assert (heard[0]["t"], heard[0]["w"], heard[0]["g"], heard[0]["c"]) == ("info", worker.worker, "g", 7)
+                assert (heard[0]["t"], heard[0]["w"], heard[0]["g"], heard[0]["c"]) == (
+                    "info",
+                    worker.worker,
+                    "g",
+                    7,
+                )
                 assert heard[0]["en"] == [["echo", {"p": 1}], ["pooled", {"p": 1}]]
                 await asyncio.to_thread(server.kill)
                 await until(lambda: not worker._broker.client.is_connected)
@@ -252,4 +264,3 @@ def test_a_handler_that_outlives_the_drain_is_given_up_and_answered():
 
     with NatsServer() as server:
         asyncio.run(main(server))
-

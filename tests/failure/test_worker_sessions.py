@@ -19,7 +19,10 @@ def broker():
 
 def run(main, broker, plugin, **options):
     async def body():
-        async with serving(plugin, broker.url, **options) as worker, await Requester.connect(broker.url, "g") as gateway:
+        async with (
+            serving(plugin, broker.url, **options) as worker,
+            await Requester.connect(broker.url, "g") as gateway,
+        ):
             await main(gateway, worker)
 
     asyncio.run(body())
@@ -54,7 +57,9 @@ def test_closures_live_across_the_phases_of_one_session_until_it_is_closed(broke
             assert answer.frame["x"] == {"p": 9, "s": True}
         assert worker._core.sessions == 3
         for session in sessions:
-            assert (await gateway.call("count", "logging", worker=worker.worker, s=session, sn={})).outcome == "next"
+            assert (
+                await gateway.call("count", "logging", worker=worker.worker, s=session, sn={})
+            ).outcome == "next"
         assert seen == [["request", "logging"]] * 3
         for session in sessions:
             await gateway.close_session(worker.worker, session)

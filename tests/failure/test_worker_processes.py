@@ -1,0 +1,253 @@
+"""Worker processes under their supervisor: started, replaced, drained, and never left behind."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import msgpack
+import psutil
+import pytest
+from requester import Requester, call_frame
+
+from nylon.embedded import NatsServer
+
+APP = """
+import asyncio, os
+from nylon import NylonPlugin
+
+plugin = NylonPlugin()
+
+@plugin.request_filter("pid")
+async def pid(ctx):
+    ctx.request.headers["x-pid"] = str(os.getpid())
+    ctx.next()
+
+@plugin.request_filter("slow")
+async def slow(ctx):
+    await asyncio.sleep(0.5)
+    ctx.next()
+
+@plugin.request_filter("stuck")
+def stuck(ctx):
+    import time
+    time.sleep(60)
+
+@plugin.request_filter("dies")
+def dies(ctx):
+    os._exit(9)
+"""
+
+SUPERVISOR = """
+import json, logging, sys
+from nylon.supervisor import run_workers
+logging.basicConfig(level="INFO", format="%(levelname)s supervisor | %(message)s")
+sys.exit(run_workers(**json.loads(sys.argv[1])))
+"""
+
+
+@pytest.fixture(scope="module")
+def broker():
+    with NatsServer() as server:
+        yield server
+
+
+class Supervised:
+    """`run_workers` in a process of its own, with its log."""
+
+    def __init__(self, tmp_path, plugin="app:plugin", **arguments):
+        self.log_path = tmp_path / "log"
+        self.log_file = self.log_path.open("wb")
+        arguments = {"plugin": plugin, "app_dir": str(tmp_path), **arguments}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SUPERVISOR, json.dumps(arguments)],
+            stderr=self.log_file,
+            stdout=self.log_file,
+            cwd=tmp_path,
+        )
+
+    @property
+    def log(self):
+        return self.log_path.read_text()
+
+    def workers(self):
+        """The worker processes that live now."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found = psutil.Process(self.process.pid).children(recursive=True)
+            return [p for p in found if "nylon.worker" in p.cmdline()]
+        return []
+
+    def until(self, condition, patience=20.0):
+        end = time.monotonic() + patience
+        while not condition():
+            assert time.monotonic() < end, self.log
+            time.sleep(0.01)
+
+    def until_serving(self, count):
+        self.until(lambda: self.log.count("serving group") >= count)
+
+    def wait(self):
+        return self.process.wait(20)
+
+    def end(self):
+        children = self.workers()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        self.log_file.close()
+
+
+@pytest.fixture
+def supervised(tmp_path):
+    running = []
+
+    def start(plugin_source=APP, **arguments):
+        (tmp_path / "app.py").write_text(plugin_source)
+        running.append(Supervised(tmp_path, **arguments))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.end()
+
+
+def ask(broker, *entries, group):
+    async def main():
+        async with await Requester.connect(broker.url, group) as gateway:
+            return await asyncio.gather(*(gateway.call(entry, patience=10) for entry in entries))
+
+    return asyncio.run(main())
+
+
+def gone(processes):
+    return all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in processes)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_all_workers_serve_and_a_signal_drains_them_and_exits_0(broker, supervised, stop):
+    group = f"all-{stop.name}"
+    running = supervised(servers=[broker.url], group=group, workers=3)
+    running.until_serving(3)
+    workers = running.workers()
+    pids = {answer.ops[0][2] for answer in ask(broker, *["pid"] * 60, group=group)}
+    assert pids == {str(p.pid).encode() for p in workers}
+
+    async def drain_while_busy():
+        async with await Requester.connect(broker.url, group) as gateway:
+            calls = [asyncio.create_task(gateway.call("slow")) for _ in range(30)]
+            await asyncio.sleep(0.2)  # on their way into the handlers, which take half a second
+            running.process.send_signal(stop)
+            return [answer.outcome for answer in await asyncio.gather(*calls)]
+
+    assert asyncio.run(drain_while_busy()) == ["next"] * 30
+    assert running.wait() == 0
+    assert gone(workers)
+    assert all(f"worker {number} | serving group" in running.log for number in (1, 2, 3))
+
+
+def test_a_dead_worker_is_replaced(broker, supervised):
+    running = supervised(servers=[broker.url], group="replaced", workers=2)
+    running.until_serving(2)
+    before = running.workers()
+    before[0].kill()
+    running.until_serving(3)
+    after = running.workers()
+    assert len(after) == 2
+    assert before[0].pid not in {p.pid for p in after}
+    assert "was killed by signal 9" in running.log
+    assert ask(broker, "pid", group="replaced")[0].outcome == "next"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import nothing_like_this\n", "app.py:1"),
+        ("plugin = 1\n\n\ndef broken(:\n", "app.py:4"),
+        ("plugin = 42\n", "not a NylonPlugin"),
+        ("from nylon import NylonPlugin\nplugin = NylonPlugin()\n", "no entries"),
+        (
+            APP + "@plugin.initialize\ndef init(config):\n    raise RuntimeError('no database')\n",
+            "no database",
+        ),
+    ],
+)
+def test_a_plugin_that_cannot_be_served_ends_everything_with_1_and_names_the_place(
+    broker, supervised, source, said
+):
+    running = supervised(source, servers=[broker.url], group="broken", workers=3)
+    assert running.wait() == 1
+    assert said in running.log
+    assert "no worker could serve" in running.log
+    assert running.log.count("ERROR   worker") == 1
+    assert "Traceback" not in running.log
+
+
+def test_refused_credentials_end_everything_with_1(supervised):
+    with NatsServer(config='authorization { user: "a", password: "b" }\n') as server:
+        running = supervised(servers=[server.url], group="refused", workers=2, user="a", password="wr0ng")
+        assert running.wait() == 1
+    assert "refuses these credentials" in running.log
+    assert "wr0ng" not in running.log
+
+
+def test_a_second_signal_kills_a_stuck_worker(broker, supervised):
+    running = supervised(servers=[broker.url], group="stuck", workers=1, drain_timeout=60.0)
+    running.until_serving(1)
+    workers = running.workers()
+
+    async def get_stuck():
+        async with await Requester.connect(broker.url, "stuck") as gateway:
+            answers, _token = await gateway.send(msgpack.packb(call_frame("stuck")))
+            assert (await asyncio.wait_for(answers.get(), 5))["t"] == "ack"
+
+    asyncio.run(get_stuck())
+    running.process.send_signal(signal.SIGTERM)
+    running.until(lambda: "draining" in running.log)
+    running.process.send_signal(signal.SIGTERM)
+    assert running.wait() == 1
+    assert gone(workers)
+
+
+def test_a_handler_stuck_past_the_drain_time_does_not_hold_the_process(broker, supervised):
+    running = supervised(servers=[broker.url], group="held", workers=1, drain_timeout=0.2)
+    running.until_serving(1)
+    workers = running.workers()
+
+    async def get_stuck():
+        async with await Requester.connect(broker.url, "held") as gateway:
+            call = asyncio.create_task(gateway.call("stuck", ms=30_000, patience=20))
+            await asyncio.sleep(0.2)
+            running.process.send_signal(signal.SIGTERM)
+            return (await call).error["k"]
+
+    assert asyncio.run(get_stuck()) == "unavailable"
+    running.wait()
+    assert gone(workers)
+
+
+def test_workers_do_not_outlive_a_killed_supervisor(broker, supervised):
+    running = supervised(servers=[broker.url], group="orphans", workers=2)
+    running.until_serving(2)
+    workers = running.workers()
+    os.kill(running.process.pid, signal.SIGKILL)
+    running.process.wait()
+    end = time.monotonic() + 15
+    while not gone(workers):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_workers_start_before_their_broker_and_stop_without_it(supervised, tmp_path):
+    with NatsServer() as server:
+        server.stop()
+        running = supervised(servers=[server.url], group="early", workers=2)
+        running.until(lambda: running.log.count("no broker at") == 2)
+        running.process.send_signal(signal.SIGTERM)
+        assert running.wait() == 0
