@@ -69,9 +69,26 @@ def certificates(tmp_path_factory):
     """A certificate for 127.0.0.1, signed by itself."""
     folder = tmp_path_factory.mktemp("tls")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        + ["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-        + ["-keyout", "key.pem", "-out", "cert.pem"],
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=127.0.0.1",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+        ],
         cwd=folder,
         check=True,
         capture_output=True,
@@ -171,9 +188,12 @@ def test_refused_credentials_end_the_worker_with_a_reason_and_without_the_passwo
         async with serving(echo_plugin(), server.url, user="nylon", password="wr0ng"):
             pytest.fail("it must not serve")
 
-    with NatsServer(config='authorization { user: "nylon", password: "s3cret" }\n') as server:
-        with pytest.raises(WorkerError, match="refuses these credentials") as caught:
-            asyncio.run(main(server))
+    guard = 'authorization { user: "nylon", password: "s3cret" }\n'
+    with (
+        NatsServer(config=guard) as server,
+        pytest.raises(WorkerError, match="refuses these credentials") as caught,
+    ):
+        asyncio.run(main(server))
     assert "wr0ng" not in str(caught.value)
 
 
