@@ -13,7 +13,7 @@ use nylon_core::{Chunk, Failure, FailureKind, Op, Outcome, Phase, PhaseMask, Req
 use nylon_gateway::plugin::{PluginHost, Session};
 use nylon_wire::{CallFrame, Reply};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use worker::{Answer, Worker, reply, shape};
 
 pub(crate) fn next(call: &CallFrame) -> Answer {
@@ -81,17 +81,27 @@ async fn later_phases_of_a_session_go_to_its_worker_and_its_end_is_told() {
     }
     let closed = || [&one, &two].map(|worker| worker.log.lock().expect("log").closed.len());
     eventually("each session's end is told", || closed().iter().sum::<usize>() == 10).await;
-    let mut session = Session::default();
-    gateway.call("stamp", Phase::RequestFilter, &mut session).await;
-    gateway.call("stamp", Phase::Logging, &mut session).await;
-    drop(session);
-    let own =
-        calls().concat().into_iter().filter(|seen| seen.call.entry.as_str() == "stamp" && seen.own).count();
-    assert_eq!(own, 0, "the short form may run anywhere");
-    let mut last = Session::default();
-    gateway.call("auth", Phase::RequestFilter, &mut last).await;
-    drop(last);
-    eventually("the next end is told", || closed().iter().sum::<usize>() == 11).await;
+}
+
+#[tokio::test]
+async fn the_short_form_may_run_anywhere_and_its_end_is_nobodys_business() {
+    let broker = Broker::start(&[]);
+    let entries = [("auth", shape(&Phase::ALL, true)), ("stamp", shape(&Phase::ALL, false))];
+    let worker = Worker::start(&broker.url(), "w1", &entries, move |call| {
+        let shape = entries.iter().find(|(name, _)| *name == call.entry.as_str()).map(|(_, shape)| *shape);
+        Answer::Reply(Reply { shape, ..reply(call, "w1", Outcome::Next) })
+    })
+    .await;
+    let gateway = Gateway::with_workers(&broker.url(), 1).await;
+    for entry in ["stamp", "auth"] {
+        let mut session = Session::default();
+        gateway.call(entry, Phase::RequestFilter, &mut session).await;
+        gateway.call(entry, Phase::Logging, &mut session).await;
+    }
+    eventually("an end is told", || !worker.log.lock().expect("log").closed.is_empty()).await;
+    let calls = worker.calls();
+    assert_eq!(calls.iter().map(|seen| seen.own).collect::<Vec<_>>(), [false, false, false, true]);
+    assert_eq!(worker.log.lock().expect("log").closed, [calls[3].call.session]);
 }
 
 #[tokio::test]
@@ -114,8 +124,12 @@ async fn a_call_that_nobody_received_is_sent_again_within_its_retries() {
     let broker = Broker::start(&[]);
     let gateway = Gateway::start(&messaging(&broker.url()));
     eventually("connected", || gateway.connection.ready().is_ok()).await;
-    let done = gateway.call("auth", Phase::RequestFilter, &mut Session::default()).await;
+    let asked = Instant::now();
+    let twice = policy(60_000, 2);
+    let done =
+        gateway.call_with("auth", Phase::RequestFilter, &mut Session::default(), exchange(), &twice).await;
     assert_eq!(failure(&done), FailureKind::Unavailable);
+    assert!(asked.elapsed() < Duration::from_secs(30), "it did not wait for its time-out");
     let url = broker.url();
     let mut session = Session::default();
     let patient = policy(30_000, 1_000);
