@@ -4,8 +4,8 @@
 //! busy) is sent again while the policy and the time allow it; one that may have run never is.
 
 use super::RemoteEntry;
-use super::connection::Life;
 use super::correlation::{Event, Waiting};
+use super::life::Life;
 use super::session::{Home, RemoteSession};
 use crate::plugin::{BodySource, Pending, PhaseCall, Session};
 use bytes::Bytes;

@@ -4,8 +4,10 @@
 //! its mutations, which are checked as a whole before the first one is applied. So whatever happens to a worker
 //! or to the broker, an exchange is either as the handler left it or untouched.
 
-/// One connection to a broker, its thread, and how it comes back.
+/// One connection to a broker, as the data plane sees it.
 mod connection;
+/// The connection's thread: how it comes, goes and comes back.
+mod life;
 /// Which answer belongs to which call.
 mod correlation;
 /// The live workers of a group and what their entries handle.

@@ -9,7 +9,7 @@
 //! group says that it lacks it. The request body is not read ahead for an unknown entry: a worker that needs
 //! it asks for it. A response body goes by chunk only if every worker that filters it takes chunks.
 
-use super::connection::Life;
+use super::life::Life;
 use crate::plugin::EntryTraits;
 use async_nats::Message;
 use futures_util::StreamExt;
