@@ -1,0 +1,300 @@
+"""What is measured: every row of the table, how it is started, and which of its processes are counted.
+
+The rows with a handler all make the same decision (the path and one header), and each is asked before the
+measurement to refuse a request, so that a row whose handler does not run cannot look fast.
+"""
+
+import getpass
+import grp
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+
+from process import Failed, Process, Processes, free_ports
+
+HERE = Path(__file__).parent
+RUN = HERE / "run"
+PEERS = HERE / "peers"
+SMALL = "x" * 100
+LARGE_BYTES = 1 << 20
+
+
+@dataclass
+class Ports:
+    """Where an engine listens and where its origin is."""
+
+    own: int
+    origin: int
+    broker: int = 0
+
+
+@dataclass
+class Running:
+    """A started engine."""
+
+    port: int
+    processes: dict[str, Process]
+    """By role; the one whose CPU the table shows is `proxy`."""
+
+
+@dataclass
+class Engine:
+    """One row."""
+
+    name: str
+    start: Callable[[Processes, "Engine", Ports, int], dict[str, Process]]
+    """From where to start, the row, ports and core to the processes by role."""
+    checks: bool = False
+    """A handler decides: a request without the key is refused."""
+    scenarios: tuple[str, ...] = ("small",)
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def write(template: str, **values: object) -> Path:
+    """A peer's configuration with its ports and paths filled in."""
+    user = getpass.getuser()
+    group = grp.getgrgid(os.getgid()).gr_name
+    text = Template((PEERS / template).read_text()).substitute(
+        run=RUN, user=user, group=group, small=SMALL, **values
+    )
+    path = RUN / template
+    path.write_text(text)
+    return path
+
+
+def nginx_command(config: Path) -> list[str]:
+    return [found("nginx"), "-e", "stderr", "-p", str(RUN), "-c", str(config)]
+
+
+def start_origin(processes: Processes, core: int) -> tuple[Process, int]:
+    """The nginx origin: 100 bytes everywhere, 1 MiB at /large."""
+    (port,) = free_ports(1)
+    (RUN / "large").write_bytes(bytes(LARGE_BYTES))
+    process = processes.start("origin", nginx_command(write("origin.conf", port=port)), core)
+    process.wait_listening(port)
+    return process, port
+
+
+def start_stale_origin(processes: Processes, core: int) -> tuple[Process, int]:
+    """The origin that silently closes its connections."""
+    (port,) = free_ports(1)
+    process = processes.start(
+        "stale origin", [sys.executable, str(PEERS / "stale_origin.py"), str(port)], core
+    )
+    process.wait_listening(port)
+    return process, port
+
+
+def start_nginx(processes: Processes, engine: Engine, ports: Ports, core: int) -> dict[str, Process]:
+    config = write("nginx.conf", port=ports.own, origin=ports.origin)
+    return {"proxy": processes.start(engine.name, nginx_command(config), core)}
+
+
+def start_haproxy(processes: Processes, engine: Engine, ports: Ports, core: int) -> dict[str, Process]:
+    config = write("haproxy.cfg", port=ports.own, origin=ports.origin)
+    return {"proxy": processes.start(engine.name, [found("haproxy"), "-db", "-f", str(config)], core)}
+
+
+def start_aiohttp(processes: Processes, engine: Engine, ports: Ports, core: int) -> dict[str, Process]:
+    script = str(PEERS / "aiohttp_proxy.py")
+    command = [sys.executable, script, str(ports.own), str(ports.origin)]
+    return {"proxy": processes.start(engine.name, command, core)}
+
+
+def start_mitmproxy(processes: Processes, engine: Engine, ports: Ports, core: int) -> dict[str, Process]:
+    command = [
+        str(MITMPROXY),
+        "--quiet",
+        *("--mode", f"reverse:http://127.0.0.1:{ports.origin}"),
+        *("--listen-host", "127.0.0.1", "--listen-port", str(ports.own)),
+        *("--scripts", str(PEERS / "mitmproxy_addon.py")),
+        *("--set", "flow_detail=0", "--set", "connection_strategy=lazy"),
+        *("--set", f"confdir={RUN / 'mitmproxy'}"),
+    ]
+    return {"proxy": processes.start(engine.name, command, core)}
+
+
+def start_nylon(processes: Processes, engine: Engine, ports: Ports, core: int) -> dict[str, Process]:
+    """A gateway of one thread; `options`: execution and entry of its handler, or the workers' group."""
+    roles: dict[str, Process] = {}
+    config: dict[str, object] = {
+        "http": [f"127.0.0.1:{ports.own}"],
+        "runtime": {"threads": 1},
+        "services": [
+            {
+                "name": "origin",
+                "service_type": "http",
+                "endpoints": [{"ip": "127.0.0.1", "port": ports.origin}],
+            }
+        ],
+    }
+    route: dict[str, object] = {
+        "name": "all",
+        "route": {"type": "host", "value": "*"},
+        "paths": [{"path": ["/", "/{*path}"], "service": {"name": "origin"}}],
+    }
+    if entry := engine.options.get("entry"):
+        route["middleware"] = [{"plugin": "bench", "entry": entry}]
+        if group := engine.options.get("group"):
+            config["messaging"] = [{"name": "nats", "servers": [f"nats://127.0.0.1:{ports.broker}"]}]
+            config["plugins"] = [{"name": "bench", "messaging": "nats", "group": group}]
+            roles |= start_worker(processes, engine, ports, core, group)
+        else:
+            execution = engine.options.get("execution", "thread")
+            plugin = {"name": "bench", "file": str(HERE / "handlers.py"), "execution": execution}
+            config["plugins"] = [plugin]
+    config["routes"] = [route]
+    path = RUN / f"{engine.name.replace(' ', '-')}.json"
+    path.write_text(json.dumps(config, indent=2))
+    command = [sys.executable, str(HERE / "gateway.py"), str(path)]
+    return {"proxy": processes.start(engine.name, command, core), **roles}
+
+
+def start_worker(
+    processes: Processes, engine: Engine, ports: Ports, core: int, group: str
+) -> dict[str, Process]:
+    """A nats-server of the row's own and one worker, on the engine's core: all that Nylon needs."""
+    from nylon.embedded import find_nats_server
+
+    command = [str(find_nats_server()), "-a", "127.0.0.1", "-p", str(ports.broker)]
+    broker = processes.start(f"{engine.name} nats-server", command, core)
+    broker.wait_listening(ports.broker)
+    url = f"nats://127.0.0.1:{ports.broker}"
+    worker = [sys.executable, str(HERE / "handlers.py"), url, group]
+    return {
+        "worker": processes.start(f"{engine.name} worker", worker, core),
+        "nats-server": broker,
+    }
+
+
+def start_engine(processes: Processes, engine: Engine, origin: int, core: int) -> Running:
+    """Starts a row and checks that it forwards, and refuses where its handler has to."""
+    own, broker = free_ports(2)
+    roles = engine.start(processes, engine, Ports(own, origin, broker), core)
+    roles["proxy"].wait_listening(own)
+    answer = (0, b"")
+    for _ in range(100):
+        answer = ask(own, {"x-api-key": "k123"})
+        if answer == (200, SMALL.encode()):
+            break
+        # A worker may still be on its way to its broker.
+        for process in roles.values():
+            process.check_alive()
+        time.sleep(0.1)
+    else:
+        raise Failed(f"{engine.name} answers {answer[0]} {answer[1][:200]!r}, not the origin's response")
+    if engine.checks and (status := ask(own, {"x-api-key": "wrong"})[0]) != 401:
+        raise Failed(f"{engine.name} answers {status} where its handler has to refuse with 401")
+    return Running(own, roles)
+
+
+def ask(port: int, headers: dict[str, str]) -> tuple[int, bytes]:
+    """One request to an engine."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/shop/article", headers=headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except OSError as error:
+        return 0, str(error).encode()
+    finally:
+        connection.close()
+
+
+EVERYWHERE = ("small", "large", "connection", "stale")
+ENGINES = [
+    Engine("nginx", start_nginx, scenarios=EVERYWHERE),
+    Engine("haproxy", start_haproxy, scenarios=EVERYWHERE),
+    Engine("nylon", start_nylon, scenarios=EVERYWHERE),
+    Engine(
+        "nylon inline",
+        start_nylon,
+        checks=True,
+        scenarios=EVERYWHERE,
+        options={"entry": "check", "execution": "inline"},
+    ),
+    Engine("nylon pool", start_nylon, checks=True, scenarios=("small", "stale"), options={"entry": "check"}),
+    Engine(
+        "nylon async",
+        start_nylon,
+        checks=True,
+        scenarios=("small", "stale"),
+        options={"entry": "check_async"},
+    ),
+    Engine(
+        "nylon nats",
+        start_nylon,
+        checks=True,
+        scenarios=("small", "stale"),
+        options={"entry": "check", "group": "bench"},
+    ),
+    Engine(
+        "nylon nats async",
+        start_nylon,
+        checks=True,
+        scenarios=("small",),
+        options={"entry": "check_async", "group": "bench"},
+    ),
+    Engine("aiohttp", start_aiohttp, checks=True, scenarios=("small", "large", "connection")),
+    Engine("mitmproxy", start_mitmproxy, checks=True, scenarios=("small", "large", "connection")),
+]
+
+MITMPROXY_VENV = RUN / "venv-mitmproxy"
+MITMPROXY = MITMPROXY_VENV / "bin" / "mitmdump"
+DEBIAN = {
+    "nginx": "nginx",
+    "haproxy": "haproxy",
+    "wrk": "wrk",
+    "taskset": "util-linux",
+    "setpriv": "util-linux",
+}
+
+
+def found(program: str) -> str:
+    """The path of a program; daemons may live where an ordinary PATH does not look."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+    return shutil.which(program, path=path) or ""
+
+
+def missing(engines: list[Engine]) -> list[str]:
+    """What is not installed, each with how to get it."""
+    names = {engine.name for engine in engines}
+    needed = ["wrk", "taskset", "setpriv", "nginx"] + ["haproxy"] * ("haproxy" in names)
+    lacking = [name for name in needed if not found(name)]
+    lines = []
+    if lacking:
+        packages = " ".join(sorted({DEBIAN[name] for name in lacking}))
+        lines.append(f"{', '.join(lacking)} not found. On Debian: apt-get install {packages}")
+    for module, distribution in (("nylon", "nylon-gateway"), ("uvloop", "uvloop"), ("aiohttp", "aiohttp")):
+        if module == "aiohttp" and "aiohttp" not in names:
+            continue
+        if subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True).returncode != 0:
+            lines.append(
+                f"the Python package {distribution} not found for {Path(sys.executable).name}: "
+                "`make bench` runs with everything in place"
+            )
+    return lines
+
+
+def install_mitmproxy() -> None:
+    """mitmproxy pins its dependencies narrowly, so it gets an environment of its own, once."""
+    if MITMPROXY.exists():
+        return
+    print("installing mitmproxy into an environment of its own …", file=sys.stderr, flush=True)
+    requirements = HERE / "requirements-mitmproxy.txt"
+    for command in (
+        [sys.executable, "-m", "venv", "--clear", str(MITMPROXY_VENV)],
+        [str(MITMPROXY_VENV / "bin" / "pip"), "install", "--quiet", "-r", str(requirements)],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            shutil.rmtree(MITMPROXY_VENV, ignore_errors=True)
+            raise Failed(f"cannot install mitmproxy ({' '.join(command[-3:])}):\n{done.stderr[-2000:]}")
