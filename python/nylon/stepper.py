@@ -13,8 +13,7 @@ import contextvars
 import sys
 from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine, Generator
-from types import coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 from nylon import _core
 
@@ -24,80 +23,83 @@ __all__ = ["Handler", "Stepper"]
 Handler = Callable[[_core.Context], Coroutine[Any, Any, None]]
 
 
-class _Spare:
-    """A parked task, and what it is to go on with."""
+class _Spare(Coroutine[Any, None, None]):
+    """The coroutine of a spare task: it waits for a handler, and from then on it is that handler.
+
+    A class and not an ``async def``, because a task that is cancelled before its first turn throws into a
+    coroutine that has not begun: an ``async def`` would end right there, with the handler that it was given.
+    """
 
     __slots__ = ("context", "ctx", "gate", "job", "references", "run", "task", "yielded")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, base: contextvars.Context, name: str) -> None:
         self.gate: asyncio.Future[None] = loop.create_future()
         self.job: Coroutine[Any, Any, None] | None = None
-        self.yielded: Any = None
+        #: What the handler's first step waits for, until the task has passed it on to the loop.
+        self.yielded: list[Any] = []
         self.ctx: _core.Context | None = None
         self.context = base.copy()
         self.run = self.context.run
-        self.task = asyncio.Task(_live(self), loop=loop, name=name, context=self.context)
-        # Who else holds the task now: the loop's queue until it is parked. More than that is a trace.
+        self.task: asyncio.Task[None] = asyncio.Task(self, loop=loop, name=name, context=self.context)
+        # Who holds the task now: this object, the loop's queue until it is parked. One more is a trace.
         self.references = sys.getrefcount(self.task)
+
+    def go_on(self, ctx: _core.Context, job: Coroutine[Any, Any, None], yielded: Any) -> None:
+        """Gives the task a handler that waits."""
+        self.ctx, self.job = ctx, job
+        self.yielded.append(yielded)
+        if not self.gate.done():
+            self.gate.set_result(None)
+        if not _core._suspend(ctx, self.task):
+            self.task.cancel()
 
     def dispose(self) -> None:
         """Ends a task that no handler goes on with."""
-        self.ctx = None
         if not self.task.done():
             self.task.cancel()
 
+    def send(self, value: None, /) -> Any:
+        """The task's next step."""
+        if self.job is None:
+            # What `await self.gate` would do.
+            self.gate._asyncio_future_blocking = True
+            return self.gate
+        if self.yielded:
+            return self.yielded.pop()
+        try:
+            return self.job.send(value)
+        except BaseException as error:
+            self._finish(error)
 
-async def _live(spare: _Spare) -> None:
-    """What a spare task runs: nothing until a handler waits, then the rest of that handler."""
-    error: BaseException | None = None
-    try:
-        await _resume(spare)
-    except asyncio.CancelledError as cancelled:
-        if spare.ctx is None:
-            raise
-        error = cancelled
-    except BaseException as raised:  # the loop must survive a handler's SystemExit
-        error = raised
-    ctx, spare.ctx, spare.job, spare.yielded = spare.ctx, None, None, None
-    if ctx is not None:
-        _core._finish(ctx, error)
+    def throw(self, kind: Any, value: Any = None, trace: Any = None, /) -> Any:
+        """The task's next step, where it is cancelled or what it waited for has failed."""
+        error = kind if isinstance(kind, BaseException) else value if value is not None else kind()
+        if self.job is None:
+            raise error
+        if self.yielded:
+            awaited = self.yielded.pop()
+            if awaited is not None:
+                awaited.cancel()
+        try:
+            return self.job.throw(error)
+        except BaseException as raised:
+            self._finish(raised)
 
+    def close(self) -> None:
+        """Ends the handler as the loop's end does."""
+        if self.job is not None:
+            self.job.close()
 
-@coroutine
-def _resume(spare: _Spare) -> Generator[Any, Any, None]:
-    cancelled: BaseException | None = None
-    try:
-        yield from spare.gate
-    except asyncio.CancelledError as error:
-        cancelled = error
-    job = spare.job
-    if job is None:
-        raise cancelled or asyncio.CancelledError
-    yielded, spare.yielded = spare.yielded, None
-    try:
-        if cancelled is None:
-            try:
-                yield yielded
-            except BaseException as error:
-                cancelled = error
-        elif yielded is not None:
-            yielded.cancel()
-        if cancelled is None:
-            yield from job
-            return
-        yielded = job.throw(cancelled)
-        del cancelled
-        # The handler caught it and waits for something else: from here on nothing is special.
-        while True:
-            try:
-                yield yielded
-            except BaseException as error:
-                yielded = job.throw(error)
-            else:
-                yield from job
-                return
-    except StopIteration:
-        return
+    def __await__(self) -> Generator[Any, None, None]:
+        """Not for use: a task drives it."""
+        raise TypeError("a spare task is driven by its task only")
+
+    def _finish(self, error: BaseException) -> NoReturn:
+        ctx, self.ctx = self.ctx, None
+        if ctx is not None:
+            # Also a SystemExit ends here: the loop must survive it.
+            _core._finish(ctx, None if isinstance(error, StopIteration) else error)
+        raise StopIteration from None
 
 
 class Stepper:
@@ -130,19 +132,12 @@ class Stepper:
         except BaseException as error:  # the loop must survive a handler's SystemExit
             _core._finish(ctx, error)
         else:
-            spare.job, spare.yielded, spare.ctx = job, yielded, ctx
-            if not spare.gate.done():
-                spare.gate.set_result(None)
-            if not _core._suspend(ctx, task):
-                task.cancel()
+            spare.go_on(ctx, job, yielded)
             return
-        del ctx
         if (
-            self._spare is None
-            and spare.context == self._base
+            spare.context == self._base
             and sys.getrefcount(task) <= spare.references + 1
             and not task.cancelling()
-            and not spare.gate.done()
         ):
             self._spare = spare
         else:

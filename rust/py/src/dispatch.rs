@@ -41,10 +41,12 @@ impl Invocation {
     pub(crate) fn run(self, py: Python<'_>) {
         let Some((handler, context)) = self.begin(py) else { return };
         let is_async = self.entry.shape(self.lease.phase).is_some_and(|shape| shape.is_async);
-        let result = call_in_fresh_context(&handler, &context).and_then(|result| match is_async {
-            true => step_once(&result),
-            false => refuse_awaitable(&result),
-        });
+        let result = match is_async {
+            true => handler.call1((&context,)).and_then(|coroutine| step_once(&coroutine)),
+            false => {
+                in_fresh_context(&handler, context.as_any()).and_then(|result| refuse_awaitable(&result))
+            }
+        };
         match result {
             Ok(()) => complete(py, &context),
             Err(error) => fail(py, &self.lease, error),
@@ -52,16 +54,16 @@ impl Invocation {
     }
 }
 
-/// Calls the handler in a copy of this thread's `contextvars` context, so that what it sets there does not show
-/// in the next request's handler.
-fn call_in_fresh_context<'py>(
-    handler: &Bound<'py, PyAny>,
-    context: &Bound<'py, Context>,
+/// Calls a function in a copy of this thread's `contextvars` context, so that what a handler sets there does not
+/// show in the next request's handler.
+fn in_fresh_context<'py>(
+    function: &Bound<'py, PyAny>,
+    argument: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     static COPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let py = handler.py();
+    let py = function.py();
     let variables = COPY.import(py, "contextvars", "copy_context")?.call0()?;
-    variables.call_method1(pyo3::intern!(py, "run"), (handler, context))
+    variables.call_method1(pyo3::intern!(py, "run"), (function, argument))
 }
 
 /// A `def` handler that gives back a coroutine has not run at all.
@@ -82,7 +84,8 @@ fn step_once(coroutine: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = coroutine.py();
     const WAITED: &str = "an inline async def handler must not wait for anything: leave inline off, and it runs \
                           on the plugin's event loop";
-    match coroutine.call_method1(pyo3::intern!(py, "send"), (py.None(),)) {
+    let send = coroutine.getattr(pyo3::intern!(py, "send"))?;
+    match in_fresh_context(&send, py.None().bind(py)) {
         Ok(_) => {
             coroutine.call_method0("close")?;
             Err(PyRuntimeError::new_err(WAITED))
