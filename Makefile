@@ -42,7 +42,8 @@ bench: $(BUILT)  ## measure against other proxies, in one run (needs wrk, nginx,
 	$(BIN)/python benches/load/run.py
 
 wheel: $(INSTALLED)  ## build the wheel into dist/
-	$(BIN)/maturin build --release --out dist
+	rm -rf dist
+	$(BIN)/maturin build --release --locked --out dist
 
 wheel-check: wheel  ## install the wheel and the source tree into empty environments and run the demo there
 	$(BIN)/python tests/wheel_check.py dist

@@ -248,6 +248,7 @@ def demo(
     with stop_signals() as wait_for_signal, Demo() as running:
         if check:
             raise typer.Exit(running.check())
+        print("Ctrl-C stops all of it.", flush=True)
         wait_for_signal()
         say("stopping")
 
@@ -276,17 +277,11 @@ def required(config: Path | None) -> Path:
 
 def configure_logging(*, level: str = "INFO") -> None:
     """Log to standard error, the gateway's Rust half too. NYLON_LOG sets the level, for child processes as well."""
-    import logging
-
     from nylon import _core
+    from nylon.logs import log_to_stderr
 
-    level = os.environ.setdefault("NYLON_LOG", level).upper()
-    _core.start_logging(level.lower())
-    logging.basicConfig(
-        level=level if level in logging.getLevelNamesMapping() else "INFO",
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    _core.start_logging(os.environ.setdefault("NYLON_LOG", level).lower())
+    log_to_stderr("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
 
 @contextlib.contextmanager

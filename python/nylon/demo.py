@@ -156,7 +156,7 @@ class Demo:
             self._stack = stack.pop_all()
         print(f"\nThe plugin: {demo_plugin.__file__}\n\nTry:\n")
         for one in TRIES:
-            print(f"  # {one.why}\n  {one.curl(self.url)}\n", flush=True)
+            print(f"  # {one.why}\n  {one.curl(self.url)}\n")
         return self
 
     def __exit__(

@@ -5,12 +5,13 @@ formatter can show them; the request id is the one that the client sees in an er
 """
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import MutableMapping
 from typing import Any
 
-__all__ = ["ContextLogger", "context_logger", "log_failure"]
+__all__ = ["ContextLogger", "context_logger", "log_failure", "log_to_stderr"]
 
 
 class ContextLogger(logging.LoggerAdapter[logging.Logger]):
@@ -27,6 +28,16 @@ def context_logger(plugin: str, entry: str, request_id: str) -> ContextLogger:
     """The logger of one call."""
     facts = {"plugin": plugin, "entry": entry, "request_id": request_id}
     return ContextLogger(logging.getLogger(f"nylon.plugin.{plugin}"), facts)
+
+
+def log_to_stderr(layout: str, default: str = "INFO") -> None:
+    """Sends records to standard error, unless the program has set up :mod:`logging` itself.
+
+    NYLON_LOG sets the level, ``default`` where it is not set or no level of Python's.
+    """
+    level = os.environ.get("NYLON_LOG", default).upper()
+    known = level if level in logging.getLevelNamesMapping() else default
+    logging.basicConfig(level=known, format=layout, stream=sys.stderr)
 
 
 def log_failure(

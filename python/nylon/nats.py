@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from nylon.broker import WorkerOptions, split_servers
+from nylon.logs import log_to_stderr
 from nylon.plugin import NylonPlugin
 from nylon.serving import Serving, serving_of
 
@@ -65,8 +66,10 @@ class NatsPlugin(NylonPlugin):
         """Serve until SIGTERM or SIGINT; returns when the worker has drained. A second signal stops at once.
 
         Owns the event loop (uvloop where it is installed) and, in the main thread, the signals. Raises
-        `WorkerError` if the worker cannot serve: refused credentials, a connection that the broker ended.
+        `WorkerError` if the worker cannot serve: refused credentials, a connection that the broker ended. Logs to
+        standard error (NYLON_LOG sets the level, default INFO) where the program has not set up logging itself.
         """
+        log_to_stderr("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
         run_plugin(self, self.options)
 
     async def serve(self) -> None:

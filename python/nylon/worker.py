@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from nylon.errors import NylonError
 from nylon.loading import load_file, load_module
+from nylon.logs import log_to_stderr
 from nylon.plugin import NylonPlugin
 
 if TYPE_CHECKING:
@@ -60,16 +61,6 @@ def end_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
-
-
-def configure_logging(number: int) -> None:
-    """Log to standard error, each line with the worker's number; NYLON_LOG sets the level (default INFO)."""
-    level = os.environ.get("NYLON_LOG", "INFO").upper()
-    logging.basicConfig(
-        level=level if level in logging.getLevelNamesMapping() else "INFO",
-        format=f"%(asctime)s %(levelname)-7s worker {number} | %(message)s",
-        stream=sys.stderr,
-    )
 
 
 def load(plugin: str, app_dir: str | None) -> NylonPlugin:
@@ -123,7 +114,7 @@ def serve(spec: WorkerSpec, status_fd: int) -> int:
 def main() -> int:
     """Read the orders and follow them."""
     orders = json.load(sys.stdin)
-    configure_logging(orders["number"])
+    log_to_stderr(f"%(asctime)s %(levelname)-7s worker {orders['number']} | %(message)s")
     end_with_parent(orders["supervisor"])
     return serve(WorkerSpec(**orders["spec"]), orders["status_fd"])
 

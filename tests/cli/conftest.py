@@ -1,5 +1,6 @@
 """Running the command as a user does: a process of its own, its output, its exit code."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 NYLON = [sys.executable, "-m", "nylon"]
@@ -107,7 +109,11 @@ class Running:
         return code
 
     def end(self) -> None:
+        """Whatever is left of it, its children included (a worker would drain for a while)."""
         if self.process.poll() is None:
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
             self.process.kill()
         self.process.wait()
         self._reader.join()
