@@ -145,6 +145,12 @@ class Requester:
         frame = call_frame(entry, phase, **change)
         return await self.raw(msgpack.packb(frame), worker, patience)
 
+    async def until_served(self, entry):
+        """Wait until a worker answers."""
+        async with asyncio.timeout(10):
+            while (await self.call(entry)).outcome == "no responders":
+                await asyncio.sleep(0.01)
+
     async def tell(self, worker, **frame):
         """Send a frame that wants no answer to a worker's own subject."""
         await self.client.publish(self.subject(worker), msgpack.packb({"v": 1, **frame}))

@@ -1,7 +1,8 @@
 //! The sessions that live on this worker: closures made by an entry's `setup` function.
 //!
-//! The gateway says when a session ends. One that fell silent cannot, so a gateway from which nothing was heard for
-//! a while loses its sessions here; the first eight bytes of a session's id name it.
+//! The gateway says when a session ends. A gateway that fell silent cannot (the first eight bytes of a session's id
+//! name it), and one that never learned that a call of its came here does not: the sessions of the former end
+//! after a while of silence, any other after a long time without a call.
 
 use nylon_wire::SessionId;
 use std::collections::HashMap;
@@ -9,8 +10,12 @@ use std::time::{Duration, Instant};
 
 /// Sessions that one worker keeps at most; a further one is refused, so that another worker takes it.
 const MAX_SESSIONS: usize = 65_536;
-/// How long a gateway may be silent. Its slowest download should not lose its `logging` phase.
+/// How long a gateway may be silent.
 const MAX_SILENCE: Duration = Duration::from_secs(600);
+/// How long a session may go without a call: a slow download should not lose its `logging` phase.
+const MAX_IDLE: Duration = Duration::from_secs(6 * 3600);
+/// How often all sessions are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Why there is no session for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +26,16 @@ pub(crate) enum NoSession {
     Full,
 }
 
+struct Session<T> {
+    kept: T,
+    used: Instant,
+}
+
 /// Open sessions and when their gateways were heard last.
 pub(crate) struct Sessions<T> {
-    open: HashMap<SessionId, T>,
+    open: HashMap<SessionId, Session<T>>,
     gateways: HashMap<[u8; 8], Instant>,
+    looked: Instant,
 }
 
 fn gateway(id: SessionId) -> [u8; 8] {
@@ -35,7 +46,7 @@ fn gateway(id: SessionId) -> [u8; 8] {
 
 impl<T> Default for Sessions<T> {
     fn default() -> Self {
-        Sessions { open: HashMap::new(), gateways: HashMap::new() }
+        Sessions { open: HashMap::new(), gateways: HashMap::new(), looked: Instant::now() }
     }
 }
 
@@ -47,9 +58,11 @@ impl<T: Clone + Default> Sessions<T> {
 
     /// What the session keeps; a new one where it `may_open`.
     pub(crate) fn enter(&mut self, id: SessionId, may_open: bool, now: Instant) -> Result<T, NoSession> {
-        if let Some(kept) = self.open.get(&id) {
+        if let Some(session) = self.open.get_mut(&id) {
+            session.used = now;
+            let kept = session.kept.clone();
             self.gateways.insert(gateway(id), now);
-            return Ok(kept.clone());
+            return Ok(kept);
         }
         if !may_open {
             return Err(NoSession::Unknown);
@@ -58,29 +71,33 @@ impl<T: Clone + Default> Sessions<T> {
             return Err(NoSession::Full);
         }
         self.gateways.insert(gateway(id), now);
-        Ok(self.open.entry(id).or_default().clone())
+        let kept = T::default();
+        self.open.insert(id, Session { kept: kept.clone(), used: now });
+        Ok(kept)
     }
 
     /// Ends a session. What it kept is given back, to be dropped where no lock is held.
     pub(crate) fn close(&mut self, id: SessionId) -> Option<T> {
-        self.open.remove(&id)
+        self.open.remove(&id).map(|session| session.kept)
     }
 
-    /// Ends the sessions of gateways that fell silent.
+    /// Ends the sessions that nobody will end.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<T> {
-        let before = self.gateways.len();
-        self.gateways.retain(|_, heard| now.saturating_duration_since(*heard) < MAX_SILENCE);
-        if self.gateways.len() == before {
+        if now.saturating_duration_since(self.looked) < LOOK_EVERY {
             return Vec::new();
         }
-        let silent: Vec<_> =
-            self.open.keys().copied().filter(|id| !self.gateways.contains_key(&gateway(*id))).collect();
-        silent.into_iter().filter_map(|id| self.open.remove(&id)).collect()
+        self.looked = now;
+        self.gateways.retain(|_, heard| now.saturating_duration_since(*heard) < MAX_SILENCE);
+        let Sessions { open, gateways, .. } = self;
+        let over = |id: &SessionId, session: &mut Session<T>| {
+            !gateways.contains_key(&gateway(*id)) || now.saturating_duration_since(session.used) >= MAX_IDLE
+        };
+        open.extract_if(over).map(|(_, session)| session.kept).collect()
     }
 
     /// Ends all of them.
     pub(crate) fn clear(&mut self) -> Vec<T> {
         self.gateways.clear();
-        self.open.drain().map(|(_, kept)| kept).collect()
+        self.open.drain().map(|(_, session)| session.kept).collect()
     }
 }
