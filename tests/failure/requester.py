@@ -148,7 +148,8 @@ class Requester:
     async def until_served(self, entry):
         """Wait until a worker answers."""
         async with asyncio.timeout(10):
-            while (await self.call(entry)).outcome == "no responders":
+            # A refusal is the only sign there is: nothing would set an event.
+            while (await self.call(entry)).outcome == "no responders":  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
     async def tell(self, worker, **frame):
