@@ -133,6 +133,7 @@ impl Context {
     /// Makes one mutation.
     pub fn write(&mut self, op: Op) -> Result<(), OpError> {
         op.check_phase(self.call.phase, self.is_streaming())?;
+        Op::check_room(std::slice::from_ref(&op), &self.exchange)?;
         match &mut self.ops {
             Some(ops) => ops.push(op.clone()),
             None => self.keep_original(&op),
@@ -319,6 +320,16 @@ mod tests {
         ctx.write(Op::SetRequestBody(Bytes::from_static(b"new"))).expect("write");
         let done = ctx.finish(Err(raised()));
         assert_eq!(done.exchange.request_body, RequestBody::Read(Bytes::from_static(b"sent")));
+    }
+
+    #[test]
+    fn a_head_does_not_grow_without_bound() {
+        let mut ctx = Context::local(exchange(), call(Phase::RequestFilter));
+        let line = || Op::AddRequestHeader(HeaderName::from_static("x"), HeaderValue::from_static("1"));
+        for _ in 0..crate::op::MAX_FIELDS {
+            ctx.write(line()).expect("there is room");
+        }
+        assert!(matches!(ctx.write(line()), Err(OpError::Value { .. })));
     }
 
     #[test]

@@ -7,6 +7,9 @@ use crate::phase::Phase;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
+/// Header lines that handlers can bring a head to; far more than anybody reads, and few enough to be held.
+pub const MAX_FIELDS: usize = 4096;
+
 /// One mutation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -150,6 +153,34 @@ impl Op {
                 Phase::ResponseBodyFilter if streaming => Ok(()),
                 _ => refuse("setting ctx.chunk", "only a response_body_filter with stream=True has chunks"),
             },
+        }
+    }
+
+    /// Whether the heads of `exchange` have room for all the header lines that `ops` may add.
+    ///
+    /// # Errors
+    /// [`OpError::Value`] beyond [`MAX_FIELDS`] lines in one head.
+    pub fn check_room(ops: &[Op], exchange: &Exchange) -> Result<(), OpError> {
+        let (mut request, mut response) = (exchange.request.headers.len(), exchange.response.headers.len());
+        let mut last = None;
+        for op in ops {
+            match op {
+                Op::SetRequestHeader(name, _) | Op::AddRequestHeader(name, _) => {
+                    request += 1;
+                    last = Some(name);
+                }
+                Op::SetResponseHeader(name, _) | Op::AddResponseHeader(name, _) => {
+                    response += 1;
+                    last = Some(name);
+                }
+                _ => {}
+            }
+        }
+        match last {
+            Some(name) if request.max(response) > MAX_FIELDS => {
+                Err(OpError::value("header", name.as_str().as_bytes(), "a head holds at most 4096 lines"))
+            }
+            _ => Ok(()),
         }
     }
 
