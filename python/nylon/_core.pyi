@@ -410,7 +410,10 @@ class LoopQueue:
     """What a plugin's event loop is asked to do."""
 
     def fileno(self) -> int:
-        """Readable when there is something to take."""
+        """Readable when there is something to take; -1 once closed."""
+
+    def close(self) -> None:
+        """Gives the descriptor back."""
 
     def running(self) -> int:
         """Calls queued or running."""

@@ -135,6 +135,7 @@ class Lifetime:
         finally:
             if self._queue is not None:
                 loop.remove_reader(self._queue.fileno())
+                self._queue.close()
             asyncio.set_event_loop(None)
             loop.close()
 

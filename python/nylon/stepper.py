@@ -55,8 +55,8 @@ class _Spare(Coroutine[Any, None, None]):
 
     def dispose(self) -> None:
         """Ends a task that no handler goes on with."""
-        if not self.task.done():
-            self.task.cancel()
+        self.task.cancel()
+        del self.task  # a cycle: the task holds this object
 
     def send(self, value: None, /) -> Any:
         """The task's next step."""
@@ -97,6 +97,7 @@ class _Spare(Coroutine[Any, None, None]):
     def _finish(self, error: BaseException) -> NoReturn:
         ctx, self.ctx = self.ctx, None
         if ctx is not None:
+            del self.task  # a cycle: the task holds this object
             # Also a SystemExit ends here: the loop must survive it.
             _core._finish(ctx, None if isinstance(error, StopIteration) else error)
         raise StopIteration from None

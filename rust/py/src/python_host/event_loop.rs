@@ -46,7 +46,8 @@ impl EventLoop {
         let (reader, writer) = std::io::pipe()?;
         let event_loop =
             Arc::new(EventLoop { queue: Mutex::default(), writer, running: AtomicUsize::new(0) });
-        let queue = Bound::new(py, LoopQueue { event_loop: event_loop.clone(), reader })?;
+        let end = Mutex::new(Some(End { event_loop: event_loop.clone(), reader }));
+        let queue = Bound::new(py, LoopQueue { end })?;
         Ok((event_loop, queue))
     }
 
@@ -98,32 +99,48 @@ impl EventLoop {
 /// The loop's end of the queue.
 #[pyclass(frozen, module = "nylon._core")]
 pub(crate) struct LoopQueue {
+    end: Mutex<Option<End>>,
+}
+
+struct End {
     event_loop: Arc<EventLoop>,
     reader: PipeReader,
 }
 
+impl LoopQueue {
+    fn with<R>(&self, look: impl FnOnce(&End) -> R) -> Option<R> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(look)
+    }
+}
+
 #[pymethods]
 impl LoopQueue {
-    /// What the loop watches.
+    /// What the loop watches; -1 once closed.
     fn fileno(&self) -> RawFd {
-        self.reader.as_raw_fd()
+        self.with(|end| end.reader.as_raw_fd()).unwrap_or(-1)
     }
 
     /// How many calls are queued or running.
     fn running(&self) -> usize {
-        self.event_loop.running.load(Relaxed)
+        self.with(|end| end.event_loop.running.load(Relaxed)).unwrap_or(0)
+    }
+
+    /// Gives the pipe back now, whoever still holds this object.
+    fn close(&self) {
+        drop(self.end.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Takes all jobs: cancels and wakes at once, and gives back the handlers to be started, each with its
     /// context. Called when the pipe is readable, on the loop's thread.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let mut bytes = [0; 8];
-        (&self.reader).read(&mut bytes)?;
-        let jobs = {
-            let mut queue = self.event_loop.queue();
+        let taken = self.with(|end| {
+            let mut bytes = [0; 8];
+            (&end.reader).read(&mut bytes)?;
+            let mut queue = end.event_loop.queue();
             queue.woken = false;
-            std::mem::take(&mut queue.jobs)
-        };
+            Ok::<_, std::io::Error>(std::mem::take(&mut queue.jobs))
+        });
+        let jobs = taken.transpose()?.unwrap_or_default();
         let calls = PyList::empty(py);
         for job in jobs {
             let done = match job {
