@@ -111,9 +111,11 @@ def run_plugin(
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         serving = runner.run(main())
     if serving.stuck:
-        logger.error("a handler did not end within the drain time and holds a thread: ending the process")
-        logging.shutdown()
-        os._exit(1)
+        logger.error("a handler did not end within the drain time and holds a thread")
+        if threading.current_thread() is threading.main_thread():
+            # The process is ours, and the interpreter cannot be taken down around that thread.
+            logging.shutdown()
+            os._exit(1)
 
 
 async def serve_plugin(plugin: NylonPlugin, options: WorkerOptions) -> None:

@@ -1,8 +1,9 @@
 //! From a message's bytes to a handler that runs, on the loop's thread.
 //!
 //! A batch is handled in two steps: first every message is looked at, acknowledged or refused, and what goes to
-//! the pool is handed over; the acknowledgements leave, and then the handlers run that run here. So a gateway
-//! knows who has its call before any handler of the batch can block or end the process.
+//! the pool is handed over; the acknowledgements are written, and then the handlers run that run here. So with
+//! asyncio's own loop a gateway knows who has its call before any handler of the batch can block or end the
+//! process; uvloop writes at the end of its turn, after the handlers' first steps.
 
 use super::call::{Origin, RemoteCall};
 use super::pool::Job;
