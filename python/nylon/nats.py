@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -23,6 +24,9 @@ from nylon.serving import Serving, serving_of
 __all__ = ["NatsPlugin", "run_plugin", "serve_plugin"]
 
 logger = logging.getLogger("nylon.worker")
+
+COLLECT_AFTER = 10_000
+"""Objects made and not freed that start a collection, in a process of the worker's own."""
 
 
 class NatsPlugin(NylonPlugin):
@@ -102,8 +106,13 @@ def run_plugin(
 ) -> None:
     """Serve any plugin in a loop of its own until a signal; see `NatsPlugin.run`."""
 
+    def loaded() -> None:
+        calm_collector()
+        if on_loaded is not None:
+            on_loaded()
+
     async def main() -> Serving:
-        serving = Serving(plugin, options, on_loaded=on_loaded, on_serving=on_serving)
+        serving = Serving(plugin, options, on_loaded=loaded, on_serving=on_serving)
         with stopped_by_signals(serving):
             await serving.run()
         return serving
@@ -121,6 +130,19 @@ def run_plugin(
 async def serve_plugin(plugin: NylonPlugin, options: WorkerOptions) -> None:
     """Serve any plugin in the running loop, without touching signals; see `NatsPlugin.serve`."""
     await Serving(plugin, options).run()
+
+
+def calm_collector() -> None:
+    """Keep Python's cyclic collector from looking at every batch of calls and at all that was imported.
+
+    Handlers that wait hold a few hundred objects, which is what starts a collection by default: an eighth of the
+    worker's time. A threshold that the program has set higher, or to 0, stays.
+    """
+    gc.collect()
+    gc.freeze()
+    first, *others = gc.get_threshold()
+    if 0 < first < COLLECT_AFTER:
+        gc.set_threshold(COLLECT_AFTER, *others)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

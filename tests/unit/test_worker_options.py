@@ -1,11 +1,13 @@
 """What a worker is told: options, environment, plugin names."""
 
+import gc
 import sys
 
 import pytest
 
 from nylon import ConfigError, NatsPlugin, PluginError
 from nylon.broker import WorkerOptions, describe, without_credentials
+from nylon.nats import calm_collector
 from nylon.worker import load
 
 
@@ -77,3 +79,15 @@ def test_a_plugin_that_never_served_can_be_closed():
         plugin.request_filter("x")(lambda ctx: ctx.next())
     plugin.close()
     assert plugin.entries == ["x"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(700, 10_000), (0, 0), (50_000, 50_000)])
+def test_a_collector_that_the_program_has_set_itself_stays_as_it_is(before, after):
+    first, *others = gc.get_threshold()
+    try:
+        gc.set_threshold(before, *others)
+        calm_collector()
+        assert gc.get_threshold()[0] == after
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(first, *others)
