@@ -56,7 +56,7 @@ build: $(BUILT)
 
 # ── parts of the above ──
 
-lint-rust:
+lint-rust: $(INSTALLED)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
