@@ -216,33 +216,34 @@ fn forwarded(
 }
 
 /// Removes what is meant for one connection only, named by `connection` or by RFC 9110, 7.6.1.
+///
+/// Most heads hold no such field or only a plain `connection`, and every message passes here twice: so each name is
+/// looked at once instead of looking all of these up.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let options: Vec<HeaderValue> = headers.get_all(header::CONNECTION).iter().cloned().collect();
-        headers.remove(header::CONNECTION);
-        for list in options.iter().filter_map(|value| value.to_str().ok()) {
-            for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-                // Whatever it lists, the fields that frame and route the message are not the peer's to remove.
-                if !["host", "content-length", "close", "keep-alive"]
-                    .iter()
-                    .any(|kept| name.eq_ignore_ascii_case(kept))
-                {
-                    headers.remove(name);
-                }
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
+    let lists_fields = |value: &&HeaderValue| !matches!(value.as_bytes(), b"keep-alive" | b"close");
+    let lists: Vec<HeaderValue> =
+        headers.get_all(header::CONNECTION).iter().filter(lists_fields).cloned().collect();
+    for list in lists.iter().filter_map(|value| value.to_str().ok()) {
+        for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            // Whatever it lists, the fields that frame and route the message are not the peer's to remove.
+            if !["host", "content-length"].iter().any(|kept| name.eq_ignore_ascii_case(kept)) {
+                headers.remove(name);
             }
         }
     }
-    const NAMES: [HeaderName; 6] = [
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ];
-    for name in &NAMES {
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
         headers.remove(name);
     }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer" | "transfer-encoding" | "upgrade"
+    )
 }
 
 #[cfg(test)]

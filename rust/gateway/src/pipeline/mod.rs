@@ -29,6 +29,7 @@ use crate::upstream::{ForwardBody, HttpService, Outgoing, forward};
 use crate::worker::Worker;
 use bytes::Bytes;
 use flow::Flow;
+use http::uri::Authority;
 use http::{HeaderValue, Response, header};
 use http_body::Body;
 use live::LiveService;
@@ -129,13 +130,14 @@ fn find(
     head: &RequestHead,
 ) -> Result<(usize, Option<TargetPart>), Refusal> {
     let path = head.path.as_str();
-    let found = match live.router.find(&head.headers, facts.host.host(), &head.method, path) {
+    let found = match live.router.find(&head.headers, without_port(&facts.host), &head.method, path) {
         Routed::Rule(found) => found,
         Routed::NoRoute => return Err(Refusal::Error(respond::NO_ROUTE)),
         Routed::OtherMethods(methods) => return Err(Refusal::OtherMethods(methods)),
     };
     let RuleMatch { rule, pattern, params } = found;
-    if !params.is_empty() {
+    // Without middleware nobody asks for them.
+    if !params.is_empty() && !live.rules[rule].links.is_empty() {
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned().into_boxed_str();
         facts.params =
             params.iter().map(|(name, value)| (Box::from(*name), decode(value))).collect::<Arc<_>>();
@@ -148,6 +150,15 @@ fn find(
     }
 }
 
+/// The host of an authority that holds no user information: normalising has refused that.
+fn without_port(authority: &Authority) -> &str {
+    let text = authority.as_str();
+    match text.bytes().rposition(|byte| matches!(byte, b':' | b']')) {
+        Some(at) if text.as_bytes()[at] == b':' => &text[..at],
+        _ => text,
+    }
+}
+
 impl ErrorAnswer {
     /// The whole response.
     pub fn response(self, id: RequestId) -> Response<OutBody> {
@@ -156,5 +167,24 @@ impl ErrorAnswer {
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_not_part_of_the_host() {
+        for (authority, host) in [
+            ("a.example", "a.example"),
+            ("a.example:80", "a.example"),
+            ("[::1]", "[::1]"),
+            ("[::1]:8080", "[::1]"),
+            ("127.0.0.1:1", "127.0.0.1"),
+        ] {
+            let authority = Authority::from_static(authority);
+            assert_eq!((without_port(&authority), authority.host()), (host, host));
+        }
     }
 }
