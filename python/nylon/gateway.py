@@ -102,6 +102,9 @@ class Gateway:
             if not self._stopped.is_set():
                 self._check_process()
                 raise GatewayError("the gateway runs already")
+            # What only the data plane knows (a handler that decided nothing, an upstream that is down) must be
+            # seen somewhere; a program that has chosen its level before keeps it.
+            _core.start_logging("warn")
             try:
                 brokers = {
                     name: self._brokers.enter_context(NatsServer()).url

@@ -150,7 +150,7 @@ def test_a_gateway_starts_and_stops_fifty_times_and_leaves_nothing(origin: Origi
     sizes: list[int] = []
     threads = me.num_threads()
     descriptors: list[int] = []
-    for round_ in range(50):
+    for _ in range(50):
         with gateway:
             for path in EVERY_WAY:
                 assert get(gateway, path)[0] == 200

@@ -15,6 +15,8 @@ mod config;
 mod text;
 /// What a handler sees.
 mod context;
+/// What can be known of a function before it is called.
+mod signature;
 /// What a plugin registers.
 mod registry;
 /// From a lent context to a finished call.
