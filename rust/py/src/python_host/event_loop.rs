@@ -134,8 +134,8 @@ impl LoopQueue {
     /// context. Called when the pipe is readable, on the loop's thread.
     fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let taken = self.with(|end| {
-            let mut bytes = [0; 8];
-            (&end.reader).read(&mut bytes)?;
+            // One byte per wake; the pipe is readable, so this does not block.
+            (&end.reader).read_exact(&mut [0])?;
             let mut queue = end.event_loop.queue();
             queue.woken = false;
             Ok::<_, std::io::Error>(std::mem::take(&mut queue.jobs))
