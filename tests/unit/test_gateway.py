@@ -288,6 +288,19 @@ def test_a_script_that_forgets_to_stop_exits_cleanly_under_load() -> None:
         assert "shutdown" in out
 
 
+def test_a_handler_that_never_returns_does_not_keep_the_process() -> None:
+    process = script(
+        "from nylon.testing import PluginClient\n"
+        "stuck = NylonPlugin()\n"
+        "stuck.request_filter('e')(lambda ctx: threading.Event().wait())\n"
+        "client = PluginClient(stuck, timeout=0.01)\n"
+        "print(client.get('/', entry='e').error.kind, flush=True)\n"
+    )
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "timed_out" in out and "shutdown" in out
+
+
 def test_a_forked_child_is_told_that_the_gateway_is_not_its_own(origin: Origin) -> None:
     with Gateway(config(origin, passing(), EVERY_WAY)) as gateway:
         pid = os.fork()

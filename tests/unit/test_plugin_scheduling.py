@@ -21,6 +21,16 @@ from nylon.testing import PluginClient, Result
 Handler = Callable[[Context], Any]
 
 
+@pytest.fixture(params=["uvloop", "asyncio"], autouse=True)
+def event_loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test runs on both loops: uvloop is taken where it is installed."""
+    if request.param == "asyncio":
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    else:
+        pytest.importorskip("uvloop")
+    return request.param
+
+
 def run(handler: Handler, *, timeout: float = 5.0, times: int = 1, inline: bool | None = None) -> Result:
     """The last of so many requests through one request_filter."""
     plugin = NylonPlugin()
