@@ -12,8 +12,8 @@ import os
 import queue
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -79,7 +79,8 @@ def root(
         print(f"nylon {_core.version}")
         raise typer.Exit
     if context.invoked_subcommand is not None:
-        if config is not None and "NYLON_CONFIG" not in os.environ:
+        source = context.get_parameter_source("config")
+        if source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter(
                 f"write it behind the command: nylon {context.invoked_subcommand} -c {config}"
             )
@@ -98,15 +99,16 @@ def run(config: ConfigOption = None) -> None:
 
     configure_logging()
     gateway = Gateway.from_file(path)
+    for warning in gateway.warnings:
+        say(f"warning: {warning}")
     with stop_signals() as wait_for_signal:
         gateway.start()
         say("nylon: listening on " + ", ".join(gateway.urls))
         wait_for_signal()
         say("nylon: draining (once more to stop at once)")
         # In a thread of its own, so that this one stays free to take the second signal.
-        draining = threading.Thread(target=gateway.stop, name="nylon-drain")
-        draining.start()
-        draining.join()
+        with ThreadPoolExecutor(1, thread_name_prefix="nylon-drain") as pool:
+            pool.submit(gateway.stop).result()
 
 
 @app.command()
@@ -244,7 +246,7 @@ def demo(
     """Start a NATS server, two workers, an origin and a gateway, and say what to try."""
     from nylon.demo import Demo
 
-    configure_logging(level="WARNING")
+    configure_logging(level="WARN")
     with stop_signals() as wait_for_signal, Demo() as running:
         if check:
             raise typer.Exit(running.check())
@@ -280,7 +282,9 @@ def configure_logging(*, level: str = "INFO") -> None:
     from nylon import _core
     from nylon.logs import log_to_stderr
 
-    _core.start_logging(os.environ.setdefault("NYLON_LOG", level).lower())
+    if os.environ.setdefault("NYLON_LOG", level).upper() == "WARNING":
+        os.environ["NYLON_LOG"] = "WARN"  # the word that both halves know
+    _core.start_logging(level)
     log_to_stderr("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
 
@@ -318,10 +322,11 @@ def unreachable(servers: list[str], timeout: float = 2.0) -> list[str]:
     problems = []
     for server in servers:
         parts = urlsplit(server if "://" in server else f"nats://{server}")
-        host, port = parts.hostname or "localhost", parts.port or 4222
+        place = parts.netloc.rpartition("@")[2]  # without credentials
         try:
-            socket.create_connection((host, port), timeout).close()
-        except OSError as error:
-            why = error.strerror or str(error)
-            problems.append(f"no NATS server answers at {host}:{port} ({why})")
+            address = (parts.hostname or "localhost", parts.port or 4222)
+            socket.create_connection(address, timeout).close()
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            problems.append(f"no NATS server answers at {place} ({why})")
     return problems

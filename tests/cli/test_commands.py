@@ -82,6 +82,12 @@ def test_usage_error_says_what_is_wrong_and_exits_with_2(nylon, arguments, said)
     assert said in result.out + result.err
 
 
+def test_file_before_a_command_is_not_silently_left_out(nylon):
+    result = nylon("--config", "x.yaml", "check", NYLON_CONFIG="y.yaml")
+    assert result.code == 2
+    assert "nylon check -c x.yaml" in result.err
+
+
 def test_check_of_a_good_file_exits_with_0(nylon, tmp_path):
     path = write(tmp_path / "good.yaml", MINIMAL)
     result = nylon("check", "-c", path)
@@ -130,6 +136,16 @@ def test_check_warns_of_a_broker_that_does_not_answer(nylon, tmp_path):
     assert result.code == 0
     assert f"warning: {path}:11:" in result.err
     assert server.removeprefix("nats://") in result.err
+
+
+def test_password_of_a_broker_is_never_shown(nylon, tmp_path):
+    with socket.socket() as dead:
+        dead.bind(("127.0.0.1", 0))
+        server = f"nats://ada:s3cret@127.0.0.1:{dead.getsockname()[1]}"
+        path = write(tmp_path / "nylon.yaml", MINIMAL + WITH_BROKER.replace("SERVER", server))
+        shown = nylon("check", "-c", path).err
+    assert f"127.0.0.1:{server.rpartition(':')[2]}" in shown
+    assert "s3cret" not in shown
 
 
 def test_check_is_silent_about_a_broker_that_answers(nylon, tmp_path, nylon_nats):

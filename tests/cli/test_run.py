@@ -138,6 +138,29 @@ def test_handlers_traceback_is_in_the_log_and_not_in_the_answer(app, start):
     running.wait_for("raise LookupError(")
 
 
+def test_log_in_a_file_has_no_colours(app, start):
+    running = start("nylon", "run", "-c", "nylon.yaml", NO_COLOR="", TERM="xterm")
+    get(url_of(running) + "/broken")
+    running.wait_for("request_id=")
+    assert "\x1b" not in running.output
+
+
+@pytest.mark.parametrize("level", ["WARNING", "warn", "ERROR"])
+def test_level_of_the_log_is_obeyed_by_both_halves(app, start, level):
+    (app / "app.py").write_text(
+        PLUGIN.replace("raise LookupError", "ctx.logger.warning('a word of warning'); raise LookupError")
+    )
+    (app / "app.py").write_text(f"FIFO = ''\n{(app / 'app.py').read_text()}")
+    running = start("nylon", "run", "-c", "nylon.yaml", NYLON_LOG=level)
+    get(url_of(running) + "/broken")
+    running.wait_for("raise LookupError(")
+    running.send(signal.SIGTERM)
+    running.wait()
+    warned = level != "ERROR"
+    assert ("a word of warning\n" in running.output) == warned
+    assert ("nylon_gateway" in running.output) == warned
+
+
 def test_port_in_use_is_one_clear_line(app, start, nylon):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -13,6 +13,7 @@ use nylon_gateway::server::{Server, StartError, ThreadHook};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::HashMap;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -267,5 +268,7 @@ fn start_error(py: Python<'_>, error: &StartError) -> PyErr {
 pub(crate) fn start_logging(level: &str) -> bool {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("NYLON_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init().is_ok()
+    let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(coloured);
+    log.with_writer(std::io::stderr).try_init().is_ok()
 }
