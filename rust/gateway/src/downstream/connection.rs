@@ -6,10 +6,10 @@ use super::normalise::normalise;
 use crate::pipeline::{self, BodyAborted, OutBody};
 use crate::worker::Worker;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::TokioIo;
 use nylon_core::{RequestId, Scheme};
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -39,26 +39,27 @@ pub async fn serve_connection(
     let limits = &live.plan.limits;
     let progress = Progress::new(limits);
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(None);
     builder.max_header_size(limits.max_header_bytes).max_buf_size(limits.max_header_bytes.max(LEAST_BUFFER));
     if limits.max_headers != FIELDS_ON_STACK {
         builder.max_headers(limits.max_headers);
     }
     drop(live);
+    // The connection is gone already if it has no address.
+    let Ok(local) = stream.local_addr() else { return };
     // An address always makes a field value.
     let ip = peer.ip().to_canonical();
     let ip_value = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-    let client = Rc::new(Client { ip, ip_value, scheme: Scheme::Http });
-    let io = ClientIo::new(stream, progress.clone());
+    let client = Rc::new(Client { ip, ip_value, local, scheme: Scheme::Http });
+    let io = TokioIo::new(ClientIo::new(stream, progress.clone()));
     let service = service_fn(move |request| {
         let (worker, client, progress) = (worker.clone(), client.clone(), progress.clone());
         async move {
-            let raw = progress.serving();
+            progress.serving();
+            let version = request.version();
             let id = request_id();
             let live = worker.live();
-            let arrived = normalise(request, &raw, &client, id, &live.plan);
+            let arrived = normalise(request, &client, id, &live.plan);
             drop(live);
-            progress.reuse(raw);
             let response = match arrived {
                 Ok(arrived) => pipeline::serve(&worker, arrived).await,
                 Err(refused) => {
@@ -69,7 +70,8 @@ pub async fn serve_connection(
                 }
             };
             let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            Ok::<_, Infallible>(response.map(|body| Timed { body, progress, switching }))
+            progress.answered(switching);
+            Ok::<_, Infallible>(response.map(|body| Timed { body, progress, version, switching }))
         }
     });
     let connection = builder.serve_connection(io, service).with_upgrades();
@@ -104,6 +106,7 @@ fn request_id() -> RequestId {
 struct Timed {
     body: OutBody,
     progress: Arc<Progress>,
+    version: Version,
     /// The connection speaks something else from here on, with clocks of its own.
     switching: bool,
 }
@@ -116,7 +119,12 @@ impl Body for Timed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(Some(Err(_)))) && self.version < Version::HTTP_11 {
+            // Without chunks the end of the connection may be the end of the body.
+            self.progress.abort();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,123 +1,125 @@
 //! The client's socket, with the clocks that hyper does not keep and a look at the bytes that it does not show.
 //!
-//! Clocks: between two requests a connection may idle; from the first byte of a head to its last the client has a
-//! deadline; a client that takes no byte of a response is cut off. All three share one lazily re-armed timer.
-//!
-//! Bytes: hyper merges equal `content-length` lines and lets `transfer-encoding` silently win over them. Both are
-//! refused here (RFC 9112, 6.3), so the bytes of a head are kept until the request that they make is checked.
+//! Between two requests a connection may idle; from the first byte of a head to its last the client has a deadline;
+//! a client that takes no byte of a response is cut off. All three share one timer, which is armed again only when
+//! it fires: a request costs it nothing. A connection that ends with bytes of the client unread lingers for a
+//! moment, since closing at once would reset it and could take our last response with it (RFC 9112, 9.6).
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
+use super::framing::{Framing, Refused};
 use nylon_config::plan::Limits;
+use socket2::SockRef;
 use std::future::Future;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// What a connection is waiting for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waiting {
-    /// The first byte of a request.
-    Idle,
-    /// The rest of a head.
-    Head,
-    /// Nothing that the socket's clocks are for: a request is being served.
-    Serving,
-}
+/// How long a connection lingers for a client that is still sending.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What a connection is waiting for: the first byte of a request,
+const IDLE: u8 = 0;
+/// the rest of a head,
+const HEAD: u8 = 1;
+/// or nothing that the socket's clocks are for: a request is being served.
+const SERVING: u8 = 2;
 
 /// What the socket and the service of one connection share. hyper wants a socket that could change its thread; it
-/// never does, so the lock is free.
+/// never does, so these are plain loads and stores.
 pub(super) struct Progress {
-    state: Mutex<State>,
+    waiting: AtomicU8,
+    /// Since when, in microseconds after `start`.
+    since: AtomicU64,
+    start: Instant,
+    abort: AtomicBool,
+    /// How many requests have been answered, and whether the last answer ended HTTP.
+    answers: AtomicU64,
+    switched: AtomicBool,
+    /// Who reads while an offered upgrade has no answer.
+    reader: Mutex<Option<Waker>>,
     idle: Duration,
     head_time: Duration,
     write_time: Duration,
-    max_head: usize,
-}
-
-struct State {
-    waiting: Waiting,
-    since: Instant,
-    head: Vec<u8>,
 }
 
 impl Progress {
     pub(super) fn new(limits: &Limits) -> Arc<Progress> {
-        let state = State { waiting: Waiting::Head, since: Instant::now(), head: Vec::new() };
         Arc::new(Progress {
-            state: Mutex::new(state),
+            waiting: AtomicU8::new(HEAD),
+            since: AtomicU64::new(0),
+            start: Instant::now(),
+            abort: AtomicBool::new(false),
+            answers: AtomicU64::new(0),
+            switched: AtomicBool::new(false),
+            reader: Mutex::new(None),
             idle: limits.keepalive_timeout,
             head_time: limits.header_read_timeout,
             write_time: limits.write_timeout,
-            max_head: limits.max_header_bytes,
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn wait_for(&self, what: u8) {
+        let since = self.start.elapsed().as_micros();
+        // In microseconds a connection lasts for 500,000 years.
+        self.since.store(since as u64, Relaxed);
+        self.waiting.store(what, Relaxed);
     }
 
-    /// A head is complete; gives the bytes read since the last response, which begin with it.
-    pub(super) fn serving(&self) -> Vec<u8> {
-        let mut state = self.state();
-        state.waiting = Waiting::Serving;
-        std::mem::take(&mut state.head)
+    /// A head is complete.
+    pub(super) fn serving(&self) {
+        self.waiting.store(SERVING, Relaxed);
     }
 
-    /// Gives the buffer of [`Progress::serving`] back, to be used again.
-    pub(super) fn reuse(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        self.state().head = buffer;
+    /// The response is on its way: whether both sides speak something else from here on.
+    pub(super) fn answered(&self, switched: bool) {
+        self.switched.store(switched, Relaxed);
+        self.answers.store(self.answers.load(Relaxed) + 1, Relaxed);
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 
     /// The response is sent.
     pub(super) fn served(&self) {
-        let mut state = self.state();
-        state.waiting = Waiting::Idle;
-        state.since = Instant::now();
+        self.wait_for(IDLE);
     }
 
-    fn is_serving(&self) -> bool {
-        self.state().waiting == Waiting::Serving
+    /// The response cannot be completed, and its end would look like completion: reset the connection instead.
+    pub(super) fn abort(&self) {
+        self.abort.store(true, Relaxed);
     }
 
-    fn received(&self, bytes: &[u8]) {
-        let mut state = self.state();
-        if state.waiting == Waiting::Idle {
-            state.waiting = Waiting::Head;
-            state.since = Instant::now();
-        }
-        let room = self.max_head.saturating_sub(state.head.len());
-        state.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-
-    fn read_deadline(&self) -> Option<Instant> {
-        let state = self.state();
-        match state.waiting {
-            Waiting::Idle => Some(state.since + self.idle),
-            Waiting::Head => Some(state.since + self.head_time),
-            Waiting::Serving => None,
-        }
+    fn deadline(&self) -> Option<Instant> {
+        let limit = match self.waiting.load(Relaxed) {
+            IDLE => self.idle,
+            HEAD => self.head_time,
+            _ => return None,
+        };
+        Some(self.start + Duration::from_micros(self.since.load(Relaxed)) + limit)
     }
 }
 
 /// The client's socket.
 pub(super) struct ClientIo {
-    inner: TokioIo<TcpStream>,
+    stream: TcpStream,
+    framing: Framing,
     progress: Arc<Progress>,
     timer: Pin<Box<Sleep>>,
     write_since: Option<Instant>,
+    lingers_until: Option<Instant>,
 }
 
 impl ClientIo {
     pub(super) fn new(stream: TcpStream, progress: Arc<Progress>) -> ClientIo {
         let timer = Box::pin(sleep_until(Instant::now() + progress.head_time));
-        ClientIo { inner: TokioIo::new(stream), progress, timer, write_since: None }
+        let framing = Framing::new();
+        ClientIo { stream, framing, progress, timer, write_since: None, lingers_until: None }
     }
 
     /// Whether `deadline` has passed; if not, the task is woken when the timer has something to look at again.
@@ -134,68 +136,103 @@ impl ClientIo {
         false
     }
 
+    /// Nothing is read before an offered upgrade is answered: it decides what the bytes are.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let progress = &self.progress;
+        if self.framing.awaits_answer(progress.answers.load(Relaxed)) {
+            *progress.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.framing.answered(progress.switched.load(Relaxed));
+        Poll::Ready(())
+    }
+
     fn wrote(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if polled.is_ready() {
             self.write_since = None;
             return polled;
         }
         let since = *self.write_since.get_or_insert_with(Instant::now);
-        let deadline = since + self.progress.write_time;
-        if self.is_late(deadline, cx) {
+        if self.is_late(since + self.progress.write_time, cx) {
+            // The rest of the response must not sit in the kernel for a client that takes nothing.
+            self.progress.abort();
             Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
         } else {
             Poll::Pending
         }
     }
+
+    /// Reads and drops what the client still sends, until it stops or its time is over.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let until = *self.lingers_until.get_or_insert_with(|| Instant::now() + LINGER);
+        let mut dropped = [0; 4096];
+        loop {
+            if self.is_late(until, cx) {
+                return Poll::Ready(());
+            }
+            let mut buffer = ReadBuf::new(&mut dropped);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
 }
 
-impl Read for ClientIo {
+impl AsyncRead for ClientIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        mut buffer: ReadBufCursor<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.progress.is_serving() {
-            // Of a body nothing is kept. A head pipelined behind one is not checked by its bytes, but hyper closes
-            // the connection after a request whose lengths disagree.
-            return Pin::new(&mut this.inner).poll_read(cx, buffer);
-        }
-        // hyper reads into the room that it offers; going through a buffer of ours keeps the bytes of a head
-        // visible without unsafe code.
-        let mut bytes = [const { MaybeUninit::uninit() }; 8192];
-        let room = buffer.remaining().min(bytes.len());
-        let mut own = hyper::rt::ReadBuf::uninit(&mut bytes[..room]);
-        if let Poll::Ready(result) = Pin::new(&mut this.inner).poll_read(cx, own.unfilled()) {
+        ready!(this.poll_answer(cx));
+        let before = buffer.filled().len();
+        if let Poll::Ready(result) = Pin::new(&mut this.stream).poll_read(cx, buffer) {
             result?;
-            this.progress.received(own.filled());
-            buffer.put_slice(own.filled());
+            let read = &mut buffer.filled_mut()[before..];
+            if !read.is_empty() && this.progress.waiting.load(Relaxed) == IDLE {
+                this.progress.wait_for(HEAD);
+            }
+            if let Err(Refused { keep, reason }) = this.framing.follow(read) {
+                tracing::debug!("malformed request: {reason}");
+                buffer.set_filled(before + keep);
+            }
             return Poll::Ready(Ok(()));
         }
-        match this.progress.read_deadline() {
+        if this.progress.waiting.load(Relaxed) == IDLE && !this.framing.is_at_rest() {
+            // The beginning of a head came together with the request before.
+            this.progress.wait_for(HEAD);
+        }
+        match this.progress.deadline() {
             Some(deadline) if this.is_late(deadline, cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             _ => Poll::Pending,
         }
     }
 }
 
-impl Write for ClientIo {
+impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.wrote(polled, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = ready!(Pin::new(&mut self.inner).poll_shutdown(cx));
-        Poll::Ready(polled)
+        if self.lingers_until.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        }
+        if !self.framing.is_at_rest() {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_write_vectored(
@@ -203,7 +240,16 @@ impl Write for ClientIo {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.wrote(polled, cx)
+    }
+}
+
+impl Drop for ClientIo {
+    fn drop(&mut self) {
+        if self.progress.abort.load(Relaxed) {
+            // A failure leaves an orderly close, which still ends before the length that was promised, if one was.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
     }
 }

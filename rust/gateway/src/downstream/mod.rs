@@ -4,6 +4,8 @@
 mod connection;
 /// The client's socket and its clocks.
 mod io;
+/// Where one message ends and the next begins, judged by the bytes.
+mod framing;
 /// From what hyper accepts to what Nylon accepts.
 mod normalise;
 /// One spelling per path.
@@ -18,7 +20,7 @@ pub(crate) use normalise::strip_hop_by_hop;
 use http::HeaderValue;
 use hyper::upgrade::OnUpgrade;
 use nylon_core::{RequestFacts, RequestHead, Scheme};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub struct Client {
     pub ip: IpAddr,
     /// The same as a field value.
     pub ip_value: HeaderValue,
+    /// The address that it connected to.
+    pub local: SocketAddr,
     /// What the connection speaks.
     pub scheme: Scheme,
 }

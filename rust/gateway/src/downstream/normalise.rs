@@ -1,7 +1,7 @@
 //! From what hyper accepts to what Nylon accepts: exactly one well-formed request whose host, path and length
 //! nobody behind us can read differently.
 
-use super::path::normalise_path;
+use super::path::{normalise_path, normalise_query};
 use super::{Arrived, Client, ClientBody, Upgrade};
 use crate::respond::ErrorAnswer;
 use bytes::Bytes;
@@ -11,8 +11,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use nylon_config::Plan;
-use nylon_core::{Params, RequestFacts, RequestHead, RequestId, Scheme, TargetPart};
-use std::net::IpAddr;
+use nylon_core::head::MAX_TARGET_PART;
+use nylon_core::{Params, RequestFacts, RequestHead, RequestId, Scheme};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
@@ -30,18 +31,16 @@ const fn bad(text: &'static str) -> ErrorAnswer {
     ErrorAnswer { status: StatusCode::BAD_REQUEST, text }
 }
 
-/// Checks a request and takes it apart. `raw` is what was read since the last response.
+/// Checks a request and takes it apart. How it is framed was checked before, by its bytes ([`super::framing`]).
 ///
 /// # Errors
 /// The answer for a request that is refused; the connection is closed behind it.
 pub(super) fn normalise(
     mut request: Request<Incoming>,
-    raw: &[u8],
     client: &Client,
     id: RequestId,
     plan: &Plan,
 ) -> Result<Arrived, ErrorAnswer> {
-    check_framing(&request, raw)?;
     check_expectation(request.headers())?;
     let upgrade = upgrade(&mut request);
     let (parts, body) = request.into_parts();
@@ -49,14 +48,19 @@ pub(super) fn normalise(
     if method == Method::CONNECT {
         return Err(bad("CONNECT is not supported"));
     }
-    let host = host(&mut headers, &uri, version)?;
+    let limits = &plan.limits;
+    let longest = limits.max_forwarded_body_bytes.unwrap_or(u64::MAX);
+    if http_body::Body::size_hint(&body).lower() > longest {
+        return Err(ErrorAnswer { status: StatusCode::PAYLOAD_TOO_LARGE, text: "body too large" });
+    }
+    let host = host(&mut headers, &uri, version, client)?;
     // `*` is the target of OPTIONS for the server as a whole (RFC 9110, 9.3.7), which a gateway has no use for.
     let path = uri.path_and_query().map_or("/", |target| target.path());
+    if path.len().max(uri.query().map_or(0, str::len)) > MAX_TARGET_PART {
+        return Err(ErrorAnswer { status: StatusCode::URI_TOO_LONG, text: "the target is too long" });
+    }
     let path = normalise_path(path).ok_or(bad("invalid path"))?;
-    let query = uri
-        .query()
-        .map(|text| TargetPart::query(Bytes::copy_from_slice(text.as_bytes())).ok_or(bad("invalid query")));
-    let query = query.transpose()?;
+    let query = uri.query().map(|text| normalise_query(text).ok_or(bad("invalid query"))).transpose()?;
     strip_hop_by_hop(&mut headers);
     headers.remove(header::EXPECT);
     let (client_ip, scheme) = forwarded(&mut headers, client, &host, &plan.trusted_proxies);
@@ -68,44 +72,8 @@ pub(super) fn normalise(
         received_at: SystemTime::now(),
         params: NO_PARAMS.clone(),
     };
-    let limits = &plan.limits;
     let body = ClientBody::new(body, limits.body_read_timeout, limits.max_forwarded_body_bytes);
     Ok(Arrived { facts, head: RequestHead { method, path, query, version, headers }, body, upgrade })
-}
-
-/// Refuses a head whose length can be read in two ways (RFC 9112, 6.3), judged by its bytes: hyper has merged or
-/// dropped lines by now. Heads without a body are not looked at.
-fn check_framing(request: &Request<Incoming>, raw: &[u8]) -> Result<(), ErrorAnswer> {
-    let headers = request.headers();
-    if !headers.contains_key(header::CONTENT_LENGTH) && !headers.contains_key(header::TRANSFER_ENCODING) {
-        return Ok(());
-    }
-    let mut lines = [httparse::EMPTY_HEADER; 128];
-    let mut head = httparse::Request::new(&mut lines);
-    // A pipelined request's head is not at the front of what was read. hyper answers such a one by its
-    // transfer-encoding alone, drops the length, and closes: nothing can be smuggled behind it.
-    let seen = matches!(head.parse(raw), Ok(httparse::Status::Complete(_)))
-        && head.method == Some(request.method().as_str());
-    if seen { check_lengths(head.headers) } else { Ok(()) }
-}
-
-fn check_lengths(lines: &[httparse::Header<'_>]) -> Result<(), ErrorAnswer> {
-    let values = |name: HeaderName| {
-        lines.iter().filter(move |line| name.as_str().eq_ignore_ascii_case(line.name)).map(|line| line.value)
-    };
-    let (mut lengths, mut codings) = (values(header::CONTENT_LENGTH), values(header::TRANSFER_ENCODING));
-    match (lengths.next(), codings.next()) {
-        (Some(_), Some(_)) => Err(bad("both content-length and transfer-encoding")),
-        (Some(length), None) if length.is_empty() || !length.iter().all(u8::is_ascii_digit) => {
-            Err(bad("invalid content-length"))
-        }
-        (None, Some(coding)) if !coding.eq_ignore_ascii_case(b"chunked") => {
-            Err(bad("unsupported transfer-encoding"))
-        }
-        _ if lengths.next().is_some() => Err(bad("more than one content-length")),
-        _ if codings.next().is_some() => Err(bad("more than one transfer-encoding")),
-        _ => Ok(()),
-    }
 }
 
 fn check_expectation(headers: &HeaderMap) -> Result<(), ErrorAnswer> {
@@ -130,34 +98,53 @@ fn upgrade(request: &mut Request<Incoming>) -> Option<Upgrade> {
 }
 
 /// The one host of a request: an absolute target's wins over the field (RFC 9112, 3.2.2), which is made to agree.
-fn host(headers: &mut HeaderMap, target: &Uri, version: Version) -> Result<Authority, ErrorAnswer> {
+fn host(
+    headers: &mut HeaderMap,
+    target: &Uri,
+    version: Version,
+    client: &Client,
+) -> Result<Authority, ErrorAnswer> {
     let mut values = headers.get_all(header::HOST).iter();
     let field = match (values.next(), values.next()) {
         (_, Some(_)) => return Err(bad("more than one host")),
         (None, None) if version >= Version::HTTP_11 => return Err(bad("no host")),
         (None, None) => None,
-        (Some(value), None) => Some(
-            Authority::from_maybe_shared(Bytes::copy_from_slice(value.as_bytes()))
-                .map_err(|_| bad("invalid host"))?,
-        ),
+        (Some(value), None) => Some(authority(value.as_bytes())?),
     };
-    let authority = match (target.authority(), field) {
-        (Some(target), field) => {
-            if field.as_ref() != Some(target) {
-                let value = HeaderValue::from_str(target.as_str()).map_err(|_| bad("invalid host"))?;
-                headers.insert(header::HOST, value);
-            }
-            target.clone()
+    let host = match (target.authority(), field) {
+        (None, Some(field)) => return Ok(field),
+        (Some(target), _) => authority(target.as_str().as_bytes())?,
+        // HTTP/1.0 knows requests without a host: they mean the address that they came to.
+        (None, None) => authority(client.local.to_string().as_bytes())?,
+    };
+    headers.insert(header::HOST, HeaderValue::from_str(host.as_str()).map_err(|_| INVALID_HOST)?);
+    Ok(host)
+}
+
+const INVALID_HOST: ErrorAnswer = bad("invalid host");
+
+/// A host and perhaps a port (RFC 9110, 7.2), without user information, which is only there to deceive.
+fn authority(text: &[u8]) -> Result<Authority, ErrorAnswer> {
+    let colon = text.iter().rposition(|byte| *byte == b':').filter(|at| !text[*at..].contains(&b']'));
+    let (name, port) = colon.map_or((text, None), |at| (&text[..at], Some(&text[at + 1..])));
+    let port_is_valid = port.is_none_or(|port| {
+        !port.is_empty()
+            && port.iter().all(u8::is_ascii_digit)
+            && std::str::from_utf8(port).is_ok_and(|port| port.parse::<u16>().is_ok())
+    });
+    let name_is_valid = match name {
+        [b'[', address @ .., b']'] => {
+            std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok())
         }
-        (None, Some(field)) => field,
-        // HTTP/1.0 knows requests without a host; routes for any host serve them.
-        (None, None) => Authority::from_static("localhost"),
+        name => {
+            !name.is_empty()
+                && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte))
+        }
     };
-    let text = authority.as_str();
-    if text.contains('@') || authority.host().is_empty() || text.ends_with(':') {
-        return Err(bad("invalid host"));
+    if !(port_is_valid && name_is_valid) {
+        return Err(INVALID_HOST);
     }
-    Ok(authority)
+    Authority::from_maybe_shared(Bytes::copy_from_slice(text)).map_err(|_| INVALID_HOST)
 }
 
 /// Writes who asked, over which scheme and for which host into the fields that services read. What a peer says of
@@ -250,31 +237,16 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 mod tests {
     use super::*;
 
-    fn lengths(head: &str) -> Result<(), ErrorAnswer> {
-        let raw = format!("POST / HTTP/1.1\r\n{head}\r\n");
-        let mut lines = [httparse::EMPTY_HEADER; 16];
-        let mut request = httparse::Request::new(&mut lines);
-        request.parse(raw.as_bytes()).expect("a head");
-        check_lengths(request.headers)
-    }
-
     #[test]
-    fn a_length_that_can_be_read_in_two_ways_is_refused() {
-        for head in [
-            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
-            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
-            "Content-Length: 5\r\nContent-Length: 5\r\n",
-            "Content-Length: 5, 5\r\n",
-            "Content-Length: +5\r\n",
-            "Content-Length:\r\n",
-            "Transfer-Encoding: chunked, identity\r\n",
-            "Transfer-Encoding: gzip, chunked\r\n",
-            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-        ] {
-            assert!(lengths(head).is_err(), "{head}");
+    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+        for host in ["a.example", "A", "1.2.3.4:80", "[::1]", "[::1]:65535", "under_score"] {
+            assert_eq!(authority(host.as_bytes()).expect(host), host);
         }
-        for head in ["Content-Length: 5\r\n", "transfer-encoding: Chunked\r\n", "Host: a\r\n"] {
-            assert!(lengths(head).is_ok(), "{head}");
+        for host in [
+            "", ":80", "a:", "a:b", "a:65536", "a:-1", "u@a", "u:p@a", "a/b", "a b", "a?b", "[::1", "::1",
+            "[a]", "[]", "a,b@c", "ü", "a%2eb", "a#", "a\\b", "[::1]x",
+        ] {
+            assert!(authority(host.as_bytes()).is_err(), "{host}");
         }
     }
 
