@@ -3,6 +3,7 @@
 //! The client learns a status, a short text and the request's id; what happened and where stays in the log,
 //! under the same id.
 
+use crate::downstream::ClientBodyError;
 use crate::upstream::ForwardError;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -55,7 +56,25 @@ pub fn plugin_failure(kind: FailureKind) -> ErrorAnswer {
 
 /// What an upstream's failure is to the client.
 pub fn upstream_failure(error: &ForwardError) -> ErrorAnswer {
-    let (status, text) = error.answer();
+    let (status, text) = match error {
+        ForwardError::Connect { .. } => (StatusCode::BAD_GATEWAY, "the upstream cannot be reached"),
+        ForwardError::ConnectTimeout { .. } => {
+            (StatusCode::GATEWAY_TIMEOUT, "the upstream cannot be reached")
+        }
+        ForwardError::Broken { .. } | ForwardError::Invalid { .. } => {
+            (StatusCode::BAD_GATEWAY, "the upstream gave no valid response")
+        }
+        ForwardError::ResponseTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "the upstream took too long"),
+        ForwardError::ClientBody(ClientBodyError::TooLarge) => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "body too large")
+        }
+        ForwardError::ClientBody(ClientBodyError::TimedOut) => {
+            (StatusCode::REQUEST_TIMEOUT, "the body took too long")
+        }
+        ForwardError::ClientBody(ClientBodyError::Broken(_)) => {
+            (StatusCode::BAD_REQUEST, "body could not be read")
+        }
+    };
     ErrorAnswer { status, text }
 }
 

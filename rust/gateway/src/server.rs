@@ -5,6 +5,7 @@ use crate::pipeline::LivePlan;
 use crate::plugin::PluginHost;
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use nylon_config::{Diagnostic, Plan};
 use socket2::{Domain, Socket, Type};
 use std::io;
@@ -13,10 +14,13 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// After an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often a stop looks whether all is done.
+const STOP_STEP: Duration = Duration::from_millis(2);
 /// Connections that the system holds until they are accepted.
 const LISTEN_QUEUE: i32 = 4096;
 
@@ -30,11 +34,26 @@ pub enum StartError {
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Plan(Vec<Diagnostic>),
     /// An address cannot be had.
-    #[error("cannot listen on {0}: {1}")]
-    Listen(SocketAddr, #[source] io::Error),
+    #[error("cannot listen on {address}: {source}{}", listen_hint(source))]
+    Listen {
+        /// The address, as configured.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
     /// A thread cannot be started.
     #[error("cannot start a data-plane thread: {0}")]
     Thread(#[source] io::Error),
+}
+
+/// What to do about an address that cannot be had.
+fn listen_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process, perhaps another Nylon, listens there",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrNotAvailable => "; it is no address of this machine",
+        _ => "",
+    }
 }
 
 /// A running data plane.
@@ -62,16 +81,25 @@ impl Server {
         let mut addresses = Vec::new();
         let mut sets: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
         for listener in &plan.http {
-            let fail = |error| StartError::Listen(listener.address, error);
-            // Without SO_REUSEPORT first: with it, another Nylon on this port would silently share it.
-            let probe = bind(listener.address, false).map_err(fail)?;
-            let address = probe.local_addr().and_then(|a| a.as_socket().ok_or(io::ErrorKind::Other.into()));
+            let fail = |source| StartError::Listen { address: listener.address, source };
+            // The first socket listens without SO_REUSEPORT, so it gets the address only if nobody has it, another
+            // Nylon included. Only then it may be shared, which no process can do that has not seen it free.
+            let first = bind(listener.address, false).map_err(fail)?;
+            first.listen(LISTEN_QUEUE).map_err(fail)?;
+            let address = first.local_addr().and_then(|a| a.as_socket().ok_or(io::ErrorKind::Other.into()));
             let address = address.map_err(fail)?;
-            drop(probe);
+            first.set_reuse_port(true).map_err(fail)?;
             addresses.push(address);
+            let mut first = Some(first);
             for set in &mut sets {
-                let socket = bind(address, true).map_err(fail)?;
-                socket.listen(LISTEN_QUEUE).map_err(fail)?;
+                let socket = match first.take() {
+                    Some(first) => first,
+                    None => {
+                        let socket = bind(address, true).map_err(fail)?;
+                        socket.listen(LISTEN_QUEUE).map_err(fail)?;
+                        socket
+                    }
+                };
                 set.push(socket.into());
             }
         }
@@ -144,7 +172,6 @@ fn run(
         let worker = Worker::new(live);
         let logging = tokio::task::spawn_local(worker.logs.clone().run());
         let (stop_connections, connections_stopping) = watch::channel(false);
-        let sweeping = tokio::task::spawn_local(sweep(worker.clone()));
         let accepting: Vec<_> = listeners
             .into_iter()
             .map(|listener| {
@@ -158,49 +185,51 @@ fn run(
             .collect();
         let grace =
             stopping.wait_for(Option::is_some).await.ok().and_then(|grace| *grace).unwrap_or_default();
-        accepting.iter().for_each(tokio::task::JoinHandle::abort);
-        sweeping.abort();
         stop_connections.send_replace(true);
         let until = Instant::now() + grace;
-        while Instant::now() < until && (worker.connections() > 0 || !worker.logs.is_idle()) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        while Instant::now() < until
+            && (accepting.iter().any(|a| !a.is_finished()) || worker.connections() > 0)
+        {
+            tokio::time::sleep(STOP_STEP).await;
+        }
+        accepting.iter().for_each(tokio::task::JoinHandle::abort);
+        // Dropping the runtime cuts what is left. Logging has its own time, if there is any at all.
+        let more = worker.live().plan.runtime.graceful_shutdown_timeout;
+        let until = if grace.is_zero() { Instant::now() } else { Instant::now() + more };
+        while Instant::now() < until && !worker.logs.is_idle() {
+            tokio::time::sleep(STOP_STEP).await;
         }
         logging.abort();
     });
 }
 
-/// Closes upstream connections that nobody has used for a while.
-async fn sweep(worker: Rc<Worker>) {
-    loop {
-        let idle = worker.live().plan.limits.upstream.idle_timeout;
-        tokio::time::sleep(idle.clamp(Duration::from_millis(100), Duration::from_secs(10))).await;
-        worker.pool.sweep(idle);
-    }
-}
-
-/// Accepts for as long as there is room; what waits, waits in the listen queue.
+/// Accepts for as long as there is room; what waits, waits in the listen queue. A stop empties the queue first:
+/// those clients are connected already, as far as they know.
 async fn accept(
     worker: Rc<Worker>,
     listener: TcpListener,
     room: Arc<Semaphore>,
-    stopping: watch::Receiver<bool>,
+    mut stopping: watch::Receiver<bool>,
 ) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!("cannot watch a listener: {error}"),
     };
+    let told = stopping.clone();
     loop {
-        let Ok(place) = room.clone().acquire_owned().await else { return };
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
             Ok((stream, peer)) => {
-                // Without it a small response can wait for an acknowledgement; failing to set it loses nothing.
-                let _ = stream.set_nodelay(true);
-                let guard = worker.connection();
-                let (worker, stopping) = (worker.clone(), stopping.clone());
-                tokio::task::spawn_local(async move {
-                    serve_connection(worker, stream, peer, stopping).await;
-                    drop((guard, place));
-                });
+                // Taken after accepting: a thread that took it before would keep it from the others while it waits.
+                tokio::select! {
+                    biased;
+                    Ok(place) = room.clone().acquire_owned() => serve(&worker, stream, peer, &told, place),
+                    _ = stopping.wait_for(|stop| *stop) => break,
+                }
             }
             Err(error) => {
                 // Out of file descriptors, mostly: open connections have to end first.
@@ -209,4 +238,27 @@ async fn accept(
             }
         }
     }
+    for _ in 0..LISTEN_QUEUE {
+        let Some(Ok((stream, peer))) = listener.accept().now_or_never() else { return };
+        let Ok(place) = room.clone().try_acquire_owned() else { return };
+        serve(&worker, stream, peer, &told, place);
+    }
+}
+
+/// Serves a connection in a task of its own, which the worker counts and its runtime ends.
+fn serve(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    stopping: &watch::Receiver<bool>,
+    place: OwnedSemaphorePermit,
+) {
+    // Without it a small response can wait for an acknowledgement; failing to set it loses nothing.
+    let _ = stream.set_nodelay(true);
+    let guard = worker.connection();
+    let (worker, stopping) = (worker.clone(), stopping.clone());
+    tokio::task::spawn_local(async move {
+        serve_connection(worker, stream, peer, stopping).await;
+        drop((guard, place));
+    });
 }

@@ -6,8 +6,9 @@ use super::normalise::normalise;
 use crate::pipeline::{self, BodyAborted, OutBody};
 use crate::worker::Worker;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{HeaderValue, Request, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use nylon_core::{RequestId, Scheme};
@@ -25,6 +26,8 @@ use tokio::sync::watch;
 
 /// hyper keeps this many fields of a head on the stack; other limits cost an allocation per request.
 const FIELDS_ON_STACK: usize = 100;
+/// How long a stop waits for a connection's first request.
+const FRESH: std::time::Duration = std::time::Duration::from_millis(50);
 /// The smallest buffer that hyper takes.
 const LEAST_BUFFER: usize = 8192;
 
@@ -51,8 +54,9 @@ pub async fn serve_connection(
     let ip_value = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
     let client = Rc::new(Client { ip, ip_value, local, scheme: Scheme::Http });
     let io = TokioIo::new(ClientIo::new(stream, progress.clone()));
-    let service = service_fn(move |request| {
-        let (worker, client, progress) = (worker.clone(), client.clone(), progress.clone());
+    let shared = progress.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (worker, client, progress) = (worker.clone(), client.clone(), shared.clone());
         async move {
             progress.serving();
             let version = request.version();
@@ -77,9 +81,18 @@ pub async fn serve_connection(
     let connection = builder.serve_connection(io, service).with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
+        biased;
         // How it ended concerns only the client, which has been told as far as it could be.
         _ = connection.as_mut() => {}
         _ = stopping.wait_for(|stop| *stop) => {
+            if progress.is_fresh() {
+                // Its first request is on its way, most likely.
+                tokio::select! {
+                    biased;
+                    _ = connection.as_mut() => return,
+                    () = tokio::time::sleep(FRESH) => {}
+                }
+            }
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }

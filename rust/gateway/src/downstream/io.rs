@@ -70,6 +70,11 @@ impl Progress {
         self.waiting.store(what, Relaxed);
     }
 
+    /// Whether no request has come yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.waiting.load(Relaxed) == HEAD && self.answers.load(Relaxed) == 0
+    }
+
     /// A head is complete.
     pub(super) fn serving(&self) {
         self.waiting.store(SERVING, Relaxed);

@@ -2,12 +2,14 @@
 
 use nylon_config::plan::{self, UpstreamLimits};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// One upstream address, as the config names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Address(Arc<(String, u16)>);
+/// One upstream address, as the config names it. Connections to it are shared by services that give it the same
+/// times.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Address(Arc<(String, u16, UpstreamLimits)>);
 
 impl Address {
     pub(super) fn host(&self) -> &str {
@@ -16,6 +18,20 @@ impl Address {
 
     pub(super) fn port(&self) -> u16 {
         self.0.1
+    }
+
+    /// The times that this upstream may take.
+    pub(super) fn limits(&self) -> &UpstreamLimits {
+        &self.0.2
+    }
+}
+
+impl Eq for Address {}
+
+impl Hash for Address {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.host().hash(state);
+        self.port().hash(state);
     }
 }
 
@@ -34,17 +50,16 @@ impl fmt::Display for Address {
 pub struct HttpService {
     name: String,
     endpoints: Vec<Address>,
-    limits: UpstreamLimits,
     turn: AtomicUsize,
 }
 
 impl HttpService {
     /// `endpoints` is not empty.
     pub fn new(name: &str, endpoints: &[plan::Endpoint], limits: &UpstreamLimits) -> HttpService {
+        let address = |e: &plan::Endpoint| Address(Arc::new((e.host.clone(), e.port, limits.clone())));
         HttpService {
             name: name.to_owned(),
-            endpoints: endpoints.iter().map(|e| Address(Arc::new((e.host.clone(), e.port)))).collect(),
-            limits: limits.clone(),
+            endpoints: endpoints.iter().map(address).collect(),
             turn: AtomicUsize::new(0),
         }
     }
@@ -54,14 +69,12 @@ impl HttpService {
         &self.name
     }
 
-    pub(super) fn limits(&self) -> &UpstreamLimits {
-        &self.limits
-    }
-
-    pub(super) fn next(&self) -> &Address {
-        match self.endpoints.as_slice() {
-            [only] => only,
-            several => &several[self.turn.fetch_add(1, Ordering::Relaxed) % several.len()],
-        }
+    /// All endpoints, the next one first: where it cannot be reached, the others are tried in turn.
+    pub(super) fn in_turn(&self) -> impl Iterator<Item = &Address> {
+        let first = match self.endpoints.len() {
+            1 => 0,
+            several => self.turn.fetch_add(1, Ordering::Relaxed) % several,
+        };
+        self.endpoints[first..].iter().chain(&self.endpoints[..first])
     }
 }

@@ -1,19 +1,15 @@
 //! Bodies on their way to a service and back. Both are streamed: the slower side sets the pace.
 
-use super::balance::Address;
-use super::pool::Pool;
+use super::pool::{Connection, Pool};
+use super::watch::Watch;
 use crate::downstream::{ClientBody, ClientBodyError};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
-use std::cell::RefCell;
-use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep};
 
 /// A request body on its way to the service.
 pub enum ForwardBody {
@@ -28,8 +24,8 @@ pub enum ForwardBody {
 /// How far a client's body has come; shared between hyper, which sends it, and whoever awaits the response.
 #[derive(Debug, Default)]
 pub(super) enum Upload {
-    #[default]
     Sending,
+    #[default]
     Sent,
     Failed(ClientBodyError),
 }
@@ -38,7 +34,7 @@ pub(super) enum Upload {
 pub(super) enum SendBody {
     Empty,
     Bytes(Option<Bytes>),
-    Client(ClientBody, Rc<RefCell<Upload>>),
+    Client(ClientBody, Rc<Watch>),
 }
 
 /// The client's body failed; the reason is kept in [`Upload::Failed`].
@@ -54,24 +50,28 @@ impl Body for SendBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
-        let (body, upload) = match &mut *self {
+        let (body, watch) = match &mut *self {
             SendBody::Empty => return Poll::Ready(None),
             SendBody::Bytes(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            SendBody::Client(body, upload) => (body, upload),
+            SendBody::Client(body, watch) => (body, watch),
         };
         let polled = Pin::new(&mut *body).poll_frame(cx);
         match polled {
             Poll::Ready(Some(Err(error))) => {
-                upload.replace(Upload::Failed(error));
+                watch.upload.replace(Upload::Failed(error));
                 Poll::Ready(Some(Err(UploadFailed)))
             }
             Poll::Ready(frame) => {
                 if frame.is_none() || body.is_end_stream() {
-                    upload.replace(Upload::Sent);
+                    watch.upload.replace(Upload::Sent);
                 }
+                watch.uploading(true);
                 Poll::Ready(frame.map(|frame| frame.map_err(|_| UploadFailed)))
             }
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                watch.uploading(false);
+                Poll::Pending
+            }
         }
     }
 
@@ -107,21 +107,17 @@ pub enum UpstreamBodyError {
 pub struct UpstreamBody {
     inner: Incoming,
     home: Option<Home>,
-    stall: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
 }
 
-/// Where a connection goes when its response is read.
+/// A connection in use, and where it goes when its response is read.
 pub(super) struct Home {
-    pub(super) connection: SendRequest<SendBody>,
+    pub(super) connection: Connection,
     pub(super) pool: Rc<Pool>,
-    pub(super) address: Address,
 }
 
 impl UpstreamBody {
-    pub(super) fn new(inner: Incoming, home: Option<Home>, stall: Duration) -> UpstreamBody {
-        let mut body = UpstreamBody { inner, home, stall, timer: None, waiting: false };
+    pub(super) fn new(inner: Incoming, home: Option<Home>) -> UpstreamBody {
+        let mut body = UpstreamBody { inner, home };
         if body.inner.is_end_stream() {
             body.go_home();
         }
@@ -129,20 +125,9 @@ impl UpstreamBody {
     }
 
     fn go_home(&mut self) {
-        if let Some(Home { connection, pool, address }) = self.home.take() {
-            pool.put(&address, connection);
+        if let Some(Home { connection, pool }) = self.home.take() {
+            pool.put(connection);
         }
-    }
-
-    /// The clock starts when the service is waited for and is made once per body, if at all.
-    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let stall = self.stall;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(stall)));
-        if !self.waiting {
-            self.waiting = true;
-            timer.as_mut().reset(Instant::now() + stall);
-        }
-        timer.as_mut().poll(cx)
     }
 }
 
@@ -156,29 +141,26 @@ impl Body for UpstreamBody {
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamBodyError>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
-        if polled.is_ready() {
-            this.waiting = false;
-        }
-        match polled {
-            Poll::Ready(None) => {
-                this.go_home();
-                Poll::Ready(None)
+        let Some(Home { connection: Connection { watch, .. }, .. }) = &this.home else {
+            return polled.map_err(UpstreamBodyError::Broken);
+        };
+        match &polled {
+            Poll::Pending => watch.keep_expecting(watch.limits().read_timeout),
+            Poll::Ready(Some(Err(_))) if watch.is_late() => {
+                let limit = watch.limits().read_timeout;
+                this.home = None;
+                return Poll::Ready(Some(Err(UpstreamBodyError::Stalled(limit))));
             }
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Err(_))) => this.home = None,
+            Poll::Ready(Some(Ok(_))) => {
+                watch.relax();
                 if this.inner.is_end_stream() {
                     this.go_home();
                 }
-                Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => {
-                this.home = None;
-                Poll::Ready(Some(Err(error.into())))
-            }
-            Poll::Pending => this.poll_stall(cx).map(|()| {
-                this.home = None;
-                Some(Err(UpstreamBodyError::Stalled(this.stall)))
-            }),
+            Poll::Ready(None) => this.go_home(),
         }
+        polled.map_err(UpstreamBodyError::Broken)
     }
 
     fn is_end_stream(&self) -> bool {

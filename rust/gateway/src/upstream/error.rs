@@ -1,7 +1,6 @@
-//! Why there is no response. `answer` is for the client, the text for the log.
+//! Why there is no response. The text is for the log; what the client reads is [`crate::respond`]'s.
 
 use crate::downstream::ClientBodyError;
-use http::StatusCode;
 use std::io;
 
 /// Why there is no response.
@@ -16,7 +15,7 @@ pub enum ForwardError {
         source: io::Error,
     },
     /// No connection in time.
-    #[error("cannot connect to {address} within {millis} ms (upstream_connect_timeout_ms)")]
+    #[error("cannot connect to {address} within {millis} ms (connect_timeout_ms)")]
     ConnectTimeout {
         /// Where.
         address: String,
@@ -31,8 +30,16 @@ pub enum ForwardError {
         /// How.
         source: hyper::Error,
     },
+    /// What the service answered can be read in two ways, or does not answer the request.
+    #[error("{address} gave no valid response: {reason}")]
+    Invalid {
+        /// Where.
+        address: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// No response head in time.
-    #[error("{address} gave no response within {millis} ms (upstream_response_timeout_ms)")]
+    #[error("{address} gave no response within {millis} ms (response_head_timeout_ms)")]
     ResponseTimeout {
         /// Where.
         address: String,
@@ -42,29 +49,4 @@ pub enum ForwardError {
     /// The client did not deliver its body.
     #[error(transparent)]
     ClientBody(#[from] ClientBodyError),
-}
-
-impl ForwardError {
-    /// Status and text for the client.
-    pub fn answer(&self) -> (StatusCode, &'static str) {
-        match self {
-            ForwardError::Connect { .. } => (StatusCode::BAD_GATEWAY, "the upstream cannot be reached"),
-            ForwardError::ConnectTimeout { .. } => {
-                (StatusCode::GATEWAY_TIMEOUT, "the upstream cannot be reached")
-            }
-            ForwardError::Broken { .. } => (StatusCode::BAD_GATEWAY, "the upstream gave no valid response"),
-            ForwardError::ResponseTimeout { .. } => {
-                (StatusCode::GATEWAY_TIMEOUT, "the upstream took too long")
-            }
-            ForwardError::ClientBody(ClientBodyError::TooLarge) => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "body too large")
-            }
-            ForwardError::ClientBody(ClientBodyError::TimedOut) => {
-                (StatusCode::REQUEST_TIMEOUT, "the body took too long")
-            }
-            ForwardError::ClientBody(ClientBodyError::Broken(_)) => {
-                (StatusCode::BAD_REQUEST, "body could not be read")
-            }
-        }
-    }
 }

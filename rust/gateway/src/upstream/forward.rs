@@ -7,19 +7,23 @@
 use super::balance::{Address, HttpService};
 use super::body::{ForwardBody, Home, SendBody, Upload, UpstreamBody};
 use super::error::ForwardError;
+use super::pool::Connection;
 use super::tunnel;
+use super::watch::Watch;
 use crate::downstream::{Upgrade, strip_hop_by_hop};
 use crate::worker::Worker;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use nylon_core::{RequestHead, ResponseHead};
-use std::cell::RefCell;
-use std::future::Future;
 use std::rc::Rc;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
+
+/// Bytes of a response head; a longer one is no valid response.
+const MAX_RESPONSE_HEAD: usize = 128 * 1024;
 
 /// What goes to the service.
 pub struct Outgoing {
@@ -39,8 +43,6 @@ pub struct Forwarded {
     pub body: UpstreamBody,
 }
 
-type Upstream = SendRequest<SendBody>;
-
 /// Sends a request to the service's next endpoint.
 ///
 /// # Errors
@@ -50,88 +52,93 @@ pub async fn forward(
     service: &HttpService,
     mut out: Outgoing,
 ) -> Result<Forwarded, ForwardError> {
-    let address = service.next();
     let upgrade = out.upgrade.take();
     frame(&mut out.head.headers, &out.body, upgrade.as_ref());
-    let upload = Rc::new(RefCell::new(Upload::Sent));
-    let pooled = match upgrade {
-        Some(_) => None,
-        None => worker.pool.take(address, service.limits().idle_timeout).await,
-    };
-    let (connection, response) = match pooled {
-        None => {
-            let request = request(out.head, send(out.body, &upload));
-            first(service, address, request, &upload).await?
-        }
-        Some(mut connection) => {
-            let copy = (matches!(out.body, ForwardBody::Empty) && out.head.method.is_idempotent())
-                .then(|| out.head.clone());
-            let request = request(out.head, send(out.body, &upload));
-            let sent = within(service, address, &upload, connection.try_send_request(request)).await?;
-            match sent {
-                Ok(response) => (connection, response),
-                Err(mut error) => match (error.take_message(), copy) {
-                    (Some(unsent), _) => first(service, address, unsent, &upload).await?,
-                    (None, Some(head)) => {
-                        first(service, address, self::request(head, SendBody::Empty), &upload).await?
-                    }
-                    (None, None) => return Err(broken(address, error.into_error(), &upload)),
-                },
+    // What is left of an upgraded connection cannot come back, so it does not take one from the pool.
+    let (mut home, reused) = open(worker, service, upgrade.is_none()).await?;
+    let copy = (reused && matches!(out.body, ForwardBody::Empty) && out.head.method.is_idempotent())
+        .then(|| out.head.clone());
+    let request = request(out.head, send(out.body, &home.connection.watch));
+    let response = match exchange(&mut home, request).await {
+        Ok(response) => response,
+        Err(mut error) => {
+            let again = match error.take_message() {
+                Some(unsent) => Some(unsent),
+                None => copy.map(|head| self::request(head, SendBody::Empty)),
+            };
+            match again {
+                // What came was no HTTP, or came too late: the connection was alive, and would be so again.
+                Some(again) if reused && !error.error().is_parse() && !home.connection.watch.is_late() => {
+                    (home, _) = open(worker, service, false).await?;
+                    exchange(&mut home, again).await.map_err(|error| failed(&home, error))?
+                }
+                _ => return Err(failed(&home, error)),
             }
         }
     };
-    Ok(receive(worker, service, address, connection, response, upgrade))
+    receive(worker, home, response, upgrade)
 }
 
-/// Sends on a fresh connection.
-async fn first(
+/// A connection to the first endpoint that can be reached, and whether it has been used before.
+async fn open(
+    worker: &Rc<Worker>,
     service: &HttpService,
-    address: &Address,
-    request: Request<SendBody>,
-    upload: &RefCell<Upload>,
-) -> Result<(Upstream, Response<Incoming>), ForwardError> {
-    let mut connection = connect(service, address).await?;
-    let sent = within(service, address, upload, connection.try_send_request(request)).await?;
-    match sent {
-        Ok(response) => Ok((connection, response)),
-        Err(error) => Err(broken(address, error.into_error(), upload)),
-    }
-}
-
-/// Awaits a response for as long as the service may take, counted from the end of the request.
-async fn within<T>(
-    service: &HttpService,
-    address: &Address,
-    upload: &RefCell<Upload>,
-    sent: impl Future<Output = T>,
-) -> Result<T, ForwardError> {
-    let limit = service.limits().response_head_timeout;
-    tokio::pin!(sent);
-    loop {
-        let deadline = Instant::now() + limit;
-        tokio::select! {
-            biased;
-            done = &mut sent => return Ok(done),
-            // While the client's body is on its way, the clock that counts is the client's.
-            () = sleep_until(deadline) => if !matches!(*upload.borrow(), Upload::Sending) {
-                return Err(ForwardError::ResponseTimeout {
-                    address: address.to_string(),
-                    millis: limit.as_millis(),
-                });
-            },
+    pooled: bool,
+) -> Result<(Home, bool), ForwardError> {
+    let mut failed = None;
+    for address in service.in_turn() {
+        let home = |connection| Home { connection, pool: worker.pool.clone() };
+        if pooled && let Some(connection) = worker.pool.take(address).await {
+            return Ok((home(connection), true));
+        }
+        match connect(worker, address).await {
+            Ok(connection) => return Ok((home(connection), false)),
+            Err(error) => {
+                // The last one's is returned.
+                if let Some(error) = failed.replace(error) {
+                    tracing::warn!(service = %service.name(), "{error}");
+                }
+            }
         }
     }
+    Err(failed.expect("a service has an endpoint: validation refuses one without"))
 }
 
-fn broken(address: &Address, source: hyper::Error, upload: &RefCell<Upload>) -> ForwardError {
-    match upload.take() {
+async fn exchange(
+    home: &mut Home,
+    mut request: Request<SendBody>,
+) -> Result<Response<Incoming>, TrySendError<Request<SendBody>>> {
+    let Connection { sender, watch } = &mut home.connection;
+    let upload = match request.body_mut() {
+        SendBody::Client(_, clocks) => {
+            // After a first attempt the clocks are those of another connection.
+            *clocks = watch.clone();
+            Upload::Sending
+        }
+        SendBody::Empty | SendBody::Bytes(_) => Upload::Sent,
+    };
+    watch.send(upload);
+    let response = sender.try_send_request(request).await;
+    watch.answered();
+    response
+}
+
+/// Why an exchange failed.
+fn failed(home: &Home, error: TrySendError<Request<SendBody>>) -> ForwardError {
+    let watch = &home.connection.watch;
+    let address = home.connection.watch.address().to_string();
+    match watch.upload.take() {
         Upload::Failed(error) => ForwardError::ClientBody(error),
-        Upload::Sending | Upload::Sent => ForwardError::Broken { address: address.to_string(), source },
+        Upload::Sending | Upload::Sent if watch.is_late() => ForwardError::ResponseTimeout {
+            address,
+            millis: watch.limits().response_head_timeout.as_millis(),
+        },
+        Upload::Sending | Upload::Sent => ForwardError::Broken { address, source: error.into_error() },
     }
 }
 
-async fn connect(service: &HttpService, address: &Address) -> Result<Upstream, ForwardError> {
-    let limit = service.limits().connect_timeout;
+async fn connect(worker: &Rc<Worker>, address: &Address) -> Result<Connection, ForwardError> {
+    let limit = address.limits().connect_timeout;
     let stream = timeout(limit, TcpStream::connect((address.host(), address.port())))
         .await
         .map_err(|_| ForwardError::ConnectTimeout {
@@ -141,14 +148,19 @@ async fn connect(service: &HttpService, address: &Address) -> Result<Upstream, F
         .map_err(|source| ForwardError::Connect { address: address.to_string(), source })?;
     // Without it a small request can wait for an acknowledgement; failing to set it loses nothing else.
     let _ = stream.set_nodelay(true);
-    let (connection, driver) = http1::handshake(TokioIo::new(stream))
+    let (sender, driver) = http1::Builder::new()
+        .max_header_size(MAX_RESPONSE_HEAD)
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(|source| ForwardError::Broken { address: address.to_string(), source })?;
+    let watch = Rc::new(Watch::new(address.clone()));
+    let (driven, pool) = (watch.clone(), worker.pool.clone());
     tokio::task::spawn_local(async move {
         // It ends with its connection; its errors reach whoever waits for a response on it.
-        let _ = driver.with_upgrades().await;
+        driven.drive(driver.with_upgrades()).await;
+        pool.forget(driven.address());
     });
-    Ok(connection)
+    Ok(Connection { sender, watch })
 }
 
 fn request(head: RequestHead, body: SendBody) -> Request<SendBody> {
@@ -160,19 +172,16 @@ fn request(head: RequestHead, body: SendBody) -> Request<SendBody> {
     request
 }
 
-fn send(body: ForwardBody, upload: &Rc<RefCell<Upload>>) -> SendBody {
+fn send(body: ForwardBody, watch: &Rc<Watch>) -> SendBody {
     match body {
         ForwardBody::Empty => SendBody::Empty,
         ForwardBody::Bytes(bytes) => SendBody::Bytes(Some(bytes)),
-        ForwardBody::Client(body) => {
-            upload.replace(Upload::Sending);
-            SendBody::Client(body, upload.clone())
-        }
+        ForwardBody::Client(body) => SendBody::Client(body, watch.clone()),
     }
 }
 
 /// Makes the fields that frame the message right, whatever handlers wrote: one message comes out, as long as its
-/// body is. hyper writes `transfer-encoding` itself where a streamed body has no length.
+/// body is.
 fn frame(headers: &mut HeaderMap, body: &ForwardBody, upgrade: Option<&Upgrade>) {
     strip_hop_by_hop(headers);
     let length = match body {
@@ -185,35 +194,56 @@ fn frame(headers: &mut HeaderMap, body: &ForwardBody, upgrade: Option<&Upgrade>)
         Some(length) => drop(headers.insert(header::CONTENT_LENGTH, length.into())),
         None => drop(headers.remove(header::CONTENT_LENGTH)),
     }
+    if length.is_none() && matches!(body, ForwardBody::Client(_)) {
+        // hyper says so itself, but not for a GET, whose body it would drop.
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     if let Some(upgrade) = upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, upgrade.protocol.clone());
     }
 }
 
+/// Checks a response, and takes what is meant for the connection only out of it.
 fn receive(
     worker: &Rc<Worker>,
-    service: &HttpService,
-    address: &Address,
-    connection: Upstream,
+    home: Home,
     mut response: Response<Incoming>,
     upgrade: Option<Upgrade>,
-) -> Forwarded {
-    let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let protocol = response.headers().get(header::UPGRADE).cloned();
-    let stall = service.limits().read_timeout;
-    if switching && let Some(upgrade) = upgrade {
-        tunnel::open(worker, upgrade, hyper::upgrade::on(&mut response), stall);
+) -> Result<Forwarded, ForwardError> {
+    let invalid =
+        |reason| ForwardError::Invalid { address: home.connection.watch.address().to_string(), reason };
+    let headers = response.headers_mut();
+    if headers.contains_key(header::CONTENT_LENGTH) {
+        if headers.contains_key(header::TRANSFER_ENCODING) {
+            // It ought to be handled as an error (RFC 9112, 6.3): someone may read it as two responses.
+            return Err(invalid("both content-length and transfer-encoding"));
+        }
+        let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+        let first = lengths.next().cloned();
+        if let (Some(first), Some(_)) = (first, lengths.next()) {
+            // hyper has refused those that differ.
+            headers.insert(header::CONTENT_LENGTH, first);
+        }
     }
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let (mut parts, body) = response.into_parts();
+        strip_hop_by_hop(&mut parts.headers);
+        let head = ResponseHead { status: parts.status, headers: parts.headers };
+        return Ok(Forwarded { head, body: UpstreamBody::new(body, Some(home)) });
+    }
+    let protocol = response.headers().get(header::UPGRADE).cloned();
+    let (Some(upgrade), Some(protocol)) = (upgrade, protocol) else {
+        return Err(invalid("it switched protocols without being asked to"));
+    };
+    let silence = home.connection.watch.limits().read_timeout;
+    tunnel::open(worker, upgrade, hyper::upgrade::on(&mut response), silence);
     let (mut parts, body) = response.into_parts();
     strip_hop_by_hop(&mut parts.headers);
-    if switching && let Some(protocol) = protocol {
-        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        parts.headers.insert(header::UPGRADE, protocol);
-    }
-    let home = Home { connection, pool: worker.pool.clone(), address: address.clone() };
+    parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    parts.headers.insert(header::UPGRADE, protocol);
     let head = ResponseHead { status: parts.status, headers: parts.headers };
-    Forwarded { head, body: UpstreamBody::new(body, (!switching).then_some(home), stall) }
+    Ok(Forwarded { head, body: UpstreamBody::new(body, None) })
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 /// Which endpoint is next.
 mod balance;
+/// The clocks of one connection.
+mod watch;
 /// Idle connections of one thread.
 mod pool;
 /// Bodies on their way to a service and back.

@@ -2,18 +2,26 @@
 
 use super::balance::Address;
 use super::body::SendBody;
+use super::watch::Watch;
 use hyper::client::conn::http1::SendRequest;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// How long a connection may take to be ready for its next request; after a response it is, within a poll.
 const READY_TIME: Duration = Duration::from_millis(100);
 
+/// A connection to a service.
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<SendBody>,
+    pub(super) watch: Rc<Watch>,
+}
+
 /// A connection that nobody uses.
 struct Idle {
-    connection: SendRequest<SendBody>,
+    connection: Connection,
     since: Instant,
 }
 
@@ -31,37 +39,41 @@ impl Pool {
     }
 
     /// An idle connection that is ready, if there is one.
-    pub(super) async fn take(&self, address: &Address, idle_time: Duration) -> Option<SendRequest<SendBody>> {
+    pub(super) async fn take(&self, address: &Address) -> Option<Connection> {
         loop {
-            let Idle { mut connection, since } = self.pop(address)?;
-            if connection.is_closed() || since.elapsed() >= idle_time {
+            let mut connection = self.pop(address)?;
+            connection.watch.relax();
+            let sender = &mut connection.sender;
+            if sender.is_closed() {
                 continue;
             }
-            if connection.is_ready() || matches!(timeout(READY_TIME, connection.ready()).await, Ok(Ok(()))) {
+            if sender.is_ready() || matches!(timeout(READY_TIME, sender.ready()).await, Ok(Ok(()))) {
                 return Some(connection);
             }
         }
     }
 
-    fn pop(&self, address: &Address) -> Option<Idle> {
+    fn pop(&self, address: &Address) -> Option<Connection> {
         let idle = self.idle.borrow_mut().get_mut(address)?.pop_back()?;
         self.count.set(self.count.get() - 1);
-        Some(idle)
+        Some(idle.connection)
     }
 
     /// Keeps a connection for later, if it is still open and there is room.
-    pub(super) fn put(&self, address: &Address, connection: SendRequest<SendBody>) {
-        if connection.is_closed() || self.size == 0 {
+    pub(super) fn put(&self, connection: Connection) {
+        if connection.sender.is_closed() || self.size == 0 {
             return;
         }
         if self.count.get() >= self.size {
             self.evict();
         }
+        let watch = connection.watch.clone();
+        watch.expect(watch.limits().idle_timeout);
         let idle = Idle { connection, since: Instant::now() };
         let mut map = self.idle.borrow_mut();
-        match map.get_mut(address) {
+        match map.get_mut(watch.address()) {
             Some(list) => list.push_back(idle),
-            None => drop(map.insert(address.clone(), VecDeque::from([idle]))),
+            None => drop(map.insert(watch.address().clone(), VecDeque::from([idle]))),
         }
         self.count.set(self.count.get() + 1);
     }
@@ -75,13 +87,15 @@ impl Pool {
         }
     }
 
-    /// Closes what is closed already or has been idle for longer than `idle_time`, and forgets empty addresses.
-    pub fn sweep(&self, idle_time: Duration) {
+    /// Forgets a connection that has ended, and an address without connections.
+    pub(super) fn forget(&self, address: &Address) {
         let mut map = self.idle.borrow_mut();
-        map.retain(|_, list| {
-            list.retain(|idle| !idle.connection.is_closed() && idle.since.elapsed() < idle_time);
-            !list.is_empty()
-        });
-        self.count.set(map.values().map(VecDeque::len).sum());
+        let Some(list) = map.get_mut(address) else { return };
+        let before = list.len();
+        list.retain(|idle| !idle.connection.sender.is_closed());
+        self.count.set(self.count.get() - (before - list.len()));
+        if list.is_empty() {
+            map.remove(address);
+        }
     }
 }
