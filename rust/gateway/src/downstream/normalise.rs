@@ -53,6 +53,10 @@ pub(super) fn normalise(
     if http_body::Body::size_hint(&body).lower() > longest {
         return Err(ErrorAnswer { status: StatusCode::PAYLOAD_TOO_LARGE, text: "body too large" });
     }
+    // Without its scheme an authority is the target of CONNECT only.
+    if uri.authority().is_some() && !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(bad("invalid target"));
+    }
     let host = host(&mut headers, &uri, version, client)?;
     // `*` is the target of OPTIONS for the server as a whole (RFC 9110, 9.3.7), which a gateway has no use for.
     let path = uri.path_and_query().map_or("/", |target| target.path());
