@@ -257,7 +257,7 @@ fn connect(
 fn start_error(py: Python<'_>, error: &StartError) -> PyErr {
     let class = match error {
         StartError::Plan(_) => ErrorClass::ConfigError,
-        StartError::Listen(..) | StartError::Thread(_) => ErrorClass::GatewayError,
+        StartError::Listen { .. } | StartError::Thread(_) => ErrorClass::GatewayError,
     };
     class.error(py, error.to_string())
 }
