@@ -294,12 +294,16 @@ impl Entry {
                 };
                 (std::array::from_fn(|at| handlers[at].as_ref().map(copy)), None)
             }
-            Registered::Setup(setup) => (run_setup(py, &setup, &name, true)?, Some(setup)),
+            Registered::Setup(setup) => {
+                let handlers = run_setup(py, &setup, &name, true);
+                (handlers.map_err(|error| placed(py, &name, &setup, error))?, Some(setup))
+            }
         };
         let shapes: [Option<Shape>; 4] = std::array::from_fn(|at| handlers[at].as_ref().map(|h| h.shape));
         if shapes.iter().all(Option::is_none) {
             let why = format!("entry {name:?} registers no handler: use phase.request_filter and the like");
-            return Err(ErrorClass::PluginError.error(py, why));
+            let error = ErrorClass::PluginError.error(py, why);
+            return Err(setup.iter().fold(error, |error, setup| placed(py, &name, setup, error)));
         }
         let source = match setup {
             Some(setup) => Source::Setup(setup),
@@ -376,6 +380,17 @@ impl Entry {
         }
         Ok(handlers.map(|handler| handler.map(|handler| handler.function)))
     }
+}
+
+/// The error of a `setup` function at load, with its place in the author's file.
+fn placed(py: Python<'_>, entry: &str, setup: &Py<PyAny>, error: PyErr) -> PyErr {
+    let what = format!("the setup function of entry {entry:?}");
+    let value = error.clone_ref(py).into_value(py);
+    let placed = py
+        .import("nylon.loading")
+        .and_then(|loading| loading.call_method1("plugin_error", (what, value, setup)));
+    // Without its place the error is still the right one.
+    placed.map_or(error, PyErr::from_value)
 }
 
 fn run_setup(py: Python<'_>, setup: &Py<PyAny>, entry: &str, at_load: bool) -> PyResult<Handlers> {
