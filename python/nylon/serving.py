@@ -44,15 +44,20 @@ def serving_of(plugin: NylonPlugin) -> Serving | None:
 
 
 async def served_phases(plugin: NylonPlugin, options: WorkerOptions) -> dict[str, list[str]]:
-    """The phases of each entry that a worker would announce. Runs the setup functions, and serves nothing.
+    """The phases of each entry that a worker would announce. Initializes the plugin, and serves nothing.
 
     Raises `PluginError` as serving would.
     """
-    core = Serving(plugin, options)._core
+    serving = Serving(plugin, options)
+    await serving._initialize()
     try:
-        return {name: list(phases) for name, phases in core.entries()}
+        core = serving._load()
+        try:
+            return {name: list(phases) for name, phases in core.entries()}
+        finally:
+            core.close()
     finally:
-        core.close()
+        await serving._shutdown()
 
 
 class Serving:
@@ -80,17 +85,7 @@ class Serving:
         self._plain = options.transport == "plain"
         self._publishing: asyncio.Task[None] | None = None
         self._broker = Broker(options, self.worker, self._online, self._offline)
-        self._core = _core.Worker(
-            plugin._registry,
-            Stepper(self._loop, f"nylon-{options.group}"),
-            worker=self.worker,
-            group=options.group,
-            prefix=options.subject_prefix,
-            concurrency=options.concurrency,
-            inline=options.execution == "inline",
-            threads=options.threads,
-            plain=self._plain,
-        )
+        self._core: _core.Worker
 
     @property
     def stopping(self) -> bool:
@@ -109,14 +104,21 @@ class Serving:
 
     async def run(self) -> None:
         """Serve until stopped, then drain. Nothing of the worker is left when this returns or raises."""
-        core = self._core
-        self._loop.add_reader(core.wake_fd, self._on_wake)
         _serving[self.plugin] = self
-        ticking = asyncio.create_task(self._tick())
-        initialized = False
         try:
             await self._initialize()
-            initialized = True
+            try:
+                await self._serve(self._load())
+            finally:
+                await self._shutdown()
+        finally:
+            _serving.pop(self.plugin, None)
+            self._closed.set()
+
+    async def _serve(self, core: _core.Worker) -> None:
+        self._loop.add_reader(core.wake_fd, self._on_wake)
+        ticking = asyncio.create_task(self._tick())
+        try:
             if self._on_loaded is not None:
                 self._on_loaded()
             if await self._until_stop(self._start()):
@@ -127,12 +129,23 @@ class Serving:
             await self._broker.close()
             self._loop.remove_reader(core.wake_fd)
             self.stuck = not core.close()
-            _serving.pop(self.plugin, None)
-            if initialized:
-                await self._shutdown()
-            self._closed.set()
 
     # ---- the plugin ----
+
+    def _load(self) -> _core.Worker:
+        """Learns what the plugin registers: as in a gateway after `initialize`, whose work a setup may use."""
+        self._core = _core.Worker(
+            self.plugin._registry,
+            Stepper(self._loop, f"nylon-{self.options.group}"),
+            worker=self.worker,
+            group=self.options.group,
+            prefix=self.options.subject_prefix,
+            concurrency=self.options.concurrency,
+            inline=self.options.execution == "inline",
+            threads=self.options.threads,
+            plain=self._plain,
+        )
+        return self._core
 
     async def _initialize(self) -> None:
         for function in self.plugin._initialize:

@@ -170,3 +170,27 @@ def test_a_setup_that_raises_in_a_session_fails_that_call_only(broker):
         await until(lambda: worker._core.sessions == 0)
 
     run(main, broker, plugin)
+
+
+def test_a_setup_finds_what_initialize_has_made(broker):
+    plugin = NylonPlugin()
+    made = {}
+
+    @plugin.initialize
+    async def initialize(config):
+        made["greeting"] = "hello"
+
+    @plugin.phase_handler("greet")
+    def greet(phase):
+        greeting = made["greeting"]
+
+        @phase.request_filter
+        def answer(ctx):
+            ctx.response.body_text(greeting)
+            ctx.end()
+
+    async def main(gateway, worker):
+        answer = await gateway.call("greet")
+        assert answer.frame["o"] == "end"
+
+    run(main, broker, plugin)
