@@ -65,7 +65,8 @@ def write(template: str, **values: object) -> Path:
     text = Template((PEERS / template).read_text()).substitute(
         run=RUN, user=user, group=group, small=SMALL, **values
     )
-    path = RUN / template
+    # Each row has a file of its own: two may be made of one template.
+    path = RUN / f"{values['port']}-{template}"
     path.write_text(text)
     return path
 
@@ -94,7 +95,9 @@ def start_stale_origin(processes: Processes, core: int) -> tuple[Process, int]:
 
 
 def start_nginx(processes: Processes, engine: Engine, ports: Ports, core: int) -> dict[str, Process]:
-    config = write("nginx.conf", port=ports.own, origin=ports.origin)
+    large = "proxy_buffers 16 64k; proxy_busy_buffers_size 256k;"
+    buffers = large if "buffers" in engine.options else ""
+    config = write("nginx.conf", port=ports.own, origin=ports.origin, buffers=buffers)
     return {"proxy": processes.start(engine.name, nginx_command(config), core)}
 
 
@@ -212,6 +215,7 @@ def ask(port: int, headers: dict[str, str]) -> tuple[int, bytes]:
 EVERYWHERE = ("small", "large", "connection", "stale")
 ENGINES = [
     Engine("nginx", start_nginx, scenarios=EVERYWHERE),
+    Engine("nginx 64k", start_nginx, scenarios=("large",), options={"buffers": "large"}),
     Engine("haproxy", start_haproxy, scenarios=EVERYWHERE),
     Engine("nylon", start_nylon, scenarios=EVERYWHERE),
     Engine(
