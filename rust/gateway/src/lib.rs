@@ -7,6 +7,8 @@
 pub mod plugin;
 /// Clients: listeners, connections, well-formed requests.
 pub mod downstream;
+/// A TCP connection as the data plane writes to it.
+mod socket;
 /// What belongs to one data-plane thread.
 pub mod worker;
 /// From a request's head to its response, through the phases.

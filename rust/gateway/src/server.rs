@@ -1,6 +1,6 @@
 //! The data plane as a whole: it binds the addresses, starts a thread per core and stops them all.
 
-use crate::downstream::serve_connection;
+use crate::downstream::{Ends, serve_connection};
 use crate::pipeline::LivePlan;
 use crate::plugin::PluginHost;
 use crate::worker::Worker;
@@ -153,6 +153,8 @@ fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
     socket.set_nonblocking(true)?;
+    // Connections inherit it. Without it a small response can wait for an acknowledgement.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
@@ -215,6 +217,10 @@ async fn accept(
         Ok(listener) => listener,
         Err(error) => return tracing::error!("cannot watch a listener: {error}"),
     };
+    let local = match listener.local_addr() {
+        Ok(local) => local,
+        Err(error) => return tracing::error!("a listener has no address: {error}"),
+    };
     let told = stopping.clone();
     loop {
         let accepted = tokio::select! {
@@ -227,7 +233,7 @@ async fn accept(
                 // Taken after accepting: a thread that took it before would keep it from the others while it waits.
                 tokio::select! {
                     biased;
-                    Ok(place) = room.clone().acquire_owned() => serve(&worker, stream, peer, &told, place),
+                    Ok(place) = room.clone().acquire_owned() => serve(&worker, stream, Ends { peer, local }, &told, place),
                     _ = stopping.wait_for(|stop| *stop) => break,
                 }
             }
@@ -241,7 +247,7 @@ async fn accept(
     for _ in 0..LISTEN_QUEUE {
         let Some(Ok((stream, peer))) = listener.accept().now_or_never() else { return };
         let Ok(place) = room.clone().try_acquire_owned() else { return };
-        serve(&worker, stream, peer, &told, place);
+        serve(&worker, stream, Ends { peer, local }, &told, place);
     }
 }
 
@@ -249,16 +255,14 @@ async fn accept(
 fn serve(
     worker: &Rc<Worker>,
     stream: TcpStream,
-    peer: SocketAddr,
+    ends: Ends,
     stopping: &watch::Receiver<bool>,
     place: OwnedSemaphorePermit,
 ) {
-    // Without it a small response can wait for an acknowledgement; failing to set it loses nothing.
-    let _ = stream.set_nodelay(true);
     let guard = worker.connection();
     let (worker, stopping) = (worker.clone(), stopping.clone());
     tokio::task::spawn_local(async move {
-        serve_connection(worker, stream, peer, stopping).await;
+        serve_connection(worker, stream, ends, stopping).await;
         drop((guard, place));
     });
 }

@@ -5,14 +5,15 @@
 
 use crate::pipeline::{LivePlan, LogQueue};
 use crate::upstream::Pool;
-use arc_swap::ArcSwap;
-use std::cell::Cell;
+use arc_swap::{ArcSwap, Cache};
+use nylon_config::Plan;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// One data-plane thread's own.
 pub struct Worker {
-    live: Arc<ArcSwap<LivePlan>>,
+    live: RefCell<Cache<Arc<ArcSwap<LivePlan>>, Arc<LivePlan>>>,
     /// The logging owed on this thread.
     pub logs: Rc<LogQueue>,
     /// The idle upstream connections of this thread.
@@ -25,12 +26,18 @@ impl Worker {
     pub fn new(live: Arc<ArcSwap<LivePlan>>) -> Rc<Worker> {
         let limits = &live.load().plan.runtime;
         let pool = Rc::new(Pool::new(limits.upstream_keepalive_pool_size));
+        let live = RefCell::new(Cache::new(live));
         Rc::new(Worker { live, logs: Rc::default(), pool, connections: Cell::new(0) })
     }
 
     /// The plan that a new exchange runs under.
     pub fn live(&self) -> Arc<LivePlan> {
-        self.live.load_full()
+        self.live.borrow_mut().load().clone()
+    }
+
+    /// A look at the plan that is live now.
+    pub(crate) fn with_plan<T>(&self, look: impl FnOnce(&Plan) -> T) -> T {
+        look(&self.live.borrow_mut().load().plan)
     }
 
     /// Client connections open on this thread.

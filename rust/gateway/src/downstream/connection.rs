@@ -1,8 +1,8 @@
 //! One client connection, served by hyper and closed by the limits of the plan.
 
-use super::Client;
 use super::io::{ClientIo, Progress};
 use super::normalise::normalise;
+use super::{Client, Ends};
 use crate::pipeline::{self, BodyAborted, OutBody};
 use crate::worker::Worker;
 use bytes::Bytes;
@@ -12,10 +12,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use nylon_core::{RequestId, Scheme};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,7 +34,7 @@ const LEAST_BUFFER: usize = 8192;
 pub async fn serve_connection(
     worker: Rc<Worker>,
     stream: TcpStream,
-    peer: SocketAddr,
+    ends: Ends,
     mut stopping: watch::Receiver<bool>,
 ) {
     let live = worker.live();
@@ -47,12 +46,16 @@ pub async fn serve_connection(
         builder.max_headers(limits.max_headers);
     }
     drop(live);
-    // The connection is gone already if it has no address.
-    let Ok(local) = stream.local_addr() else { return };
+    let mut local = ends.local;
+    if local.ip().is_unspecified() {
+        // The connection is gone already if it has no address.
+        let Ok(own) = stream.local_addr() else { return };
+        local = own;
+    }
     // An address always makes a field value.
-    let ip = peer.ip().to_canonical();
+    let ip = ends.peer.ip().to_canonical();
     let ip_value = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-    let client = Rc::new(Client { ip, ip_value, local, scheme: Scheme::Http });
+    let client = Rc::new(Client { ip, ip_value, local, scheme: Scheme::Http, host: RefCell::new(None) });
     let io = TokioIo::new(ClientIo::new(stream, progress.clone()));
     let shared = progress.clone();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -61,9 +64,7 @@ pub async fn serve_connection(
             progress.serving();
             let version = request.version();
             let id = request_id();
-            let live = worker.live();
-            let arrived = normalise(request, &client, id, &live.plan);
-            drop(live);
+            let arrived = worker.with_plan(|plan| normalise(request, &client, id, plan));
             let response = match arrived {
                 Ok(arrived) => pipeline::serve(&worker, arrived).await,
                 Err(refused) => {

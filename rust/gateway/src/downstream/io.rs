@@ -6,6 +6,7 @@
 //! moment, since closing at once would reset it and could take our last response with it (RFC 9112, 9.6).
 
 use super::framing::{Framing, Refused};
+use crate::socket::Socket;
 use nylon_config::plan::Limits;
 use socket2::SockRef;
 use std::future::Future;
@@ -112,7 +113,7 @@ impl Progress {
 
 /// The client's socket.
 pub(super) struct ClientIo {
-    stream: TcpStream,
+    stream: Socket,
     framing: Framing,
     progress: Arc<Progress>,
     timer: Pin<Box<Sleep>>,
@@ -124,7 +125,7 @@ impl ClientIo {
     pub(super) fn new(stream: TcpStream, progress: Arc<Progress>) -> ClientIo {
         let timer = Box::pin(sleep_until(Instant::now() + progress.head_time));
         let framing = Framing::new();
-        ClientIo { stream, framing, progress, timer, write_since: None, lingers_until: None }
+        ClientIo { stream: Socket(stream), framing, progress, timer, write_since: None, lingers_until: None }
     }
 
     /// Whether `deadline` has passed; if not, the task is woken when the timer has something to look at again.
@@ -227,13 +228,14 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.framing.is_at_rest() {
+            // Closing the socket, which comes next, says the same.
+            return Poll::Ready(Ok(()));
+        }
         if self.lingers_until.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
         }
-        if !self.framing.is_at_rest() {
-            ready!(self.poll_linger(cx));
-        }
-        Poll::Ready(Ok(()))
+        self.poll_linger(cx).map(Ok)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -254,7 +256,7 @@ impl Drop for ClientIo {
     fn drop(&mut self) {
         if self.progress.abort.load(Relaxed) {
             // A failure leaves an orderly close, which still ends before the length that was promised, if one was.
-            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(&self.stream.0).set_linger(Some(Duration::ZERO));
         }
     }
 }

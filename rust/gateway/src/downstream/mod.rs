@@ -18,9 +18,20 @@ pub use connection::serve_connection;
 pub(crate) use normalise::strip_hop_by_hop;
 
 use http::HeaderValue;
+use http::uri::Authority;
 use hyper::upgrade::OnUpgrade;
 use nylon_core::{RequestFacts, RequestHead, Scheme};
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
+
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// The client's.
+    pub peer: SocketAddr,
+    /// The listener's; it may stand for all addresses of this machine.
+    pub local: SocketAddr,
+}
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
@@ -33,6 +44,8 @@ pub struct Client {
     pub local: SocketAddr,
     /// What the connection speaks.
     pub scheme: Scheme,
+    /// The host of its last request, already checked: it is mostly the next one's too.
+    pub(crate) host: RefCell<Option<Authority>>,
 }
 
 /// One request, normalised.

@@ -113,7 +113,7 @@ fn host(
         (_, Some(_)) => return Err(bad("more than one host")),
         (None, None) if version >= Version::HTTP_11 => return Err(bad("no host")),
         (None, None) => None,
-        (Some(value), None) => Some(authority(value.as_bytes())?),
+        (Some(value), None) => Some(known_authority(value.as_bytes(), client)?),
     };
     let host = match (target.authority(), field) {
         (None, Some(field)) => return Ok(field),
@@ -123,6 +123,14 @@ fn host(
     };
     headers.insert(header::HOST, HeaderValue::from_str(host.as_str()).map_err(|_| INVALID_HOST)?);
     Ok(host)
+}
+
+fn known_authority(text: &[u8], client: &Client) -> Result<Authority, ErrorAnswer> {
+    let mut known = client.host.borrow_mut();
+    match &*known {
+        Some(host) if host.as_str().as_bytes() == text => Ok(host.clone()),
+        _ => Ok(known.insert(authority(text)?).clone()),
+    }
 }
 
 const INVALID_HOST: ErrorAnswer = bad("invalid host");

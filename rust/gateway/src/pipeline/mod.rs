@@ -65,7 +65,8 @@ pub async fn serve(worker: &Rc<Worker>, arrived: Arrived) -> Response<OutBody> {
     let started = Instant::now();
     let path = head.path.clone();
     let flow = Flow::new(worker.clone(), live, rule, Box::new(Exchange::new(facts, head)), source, started);
-    let run = answer::run(flow, answer::Onward { upgrade, client_path: path, rewritten });
+    // In a box: the future of a request that is only forwarded would have to have room for all this.
+    let run = Box::pin(answer::run(flow, answer::Onward { upgrade, client_path: path, rewritten }));
     if !logs {
         return run.await;
     }

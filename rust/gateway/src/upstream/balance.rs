@@ -69,12 +69,21 @@ impl HttpService {
         &self.name
     }
 
-    /// All endpoints, the next one first: where it cannot be reached, the others are tried in turn.
-    pub(super) fn in_turn(&self) -> impl Iterator<Item = &Address> {
-        let first = match self.endpoints.len() {
+    /// Whose turn it is.
+    pub(super) fn turn(&self) -> usize {
+        match self.endpoints.len() {
             1 => 0,
             several => self.turn.fetch_add(1, Ordering::Relaxed) % several,
-        };
-        self.endpoints[first..].iter().chain(&self.endpoints[..first])
+        }
+    }
+
+    /// The endpoint whose turn it is.
+    pub(super) fn at(&self, turn: usize) -> &Address {
+        &self.endpoints[turn]
+    }
+
+    /// All endpoints from that one on: where it cannot be reached, the others are tried.
+    pub(super) fn from(&self, turn: usize) -> impl Iterator<Item = &Address> {
+        self.endpoints[turn..].iter().chain(&self.endpoints[..turn])
     }
 }

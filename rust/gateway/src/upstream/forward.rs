@@ -11,6 +11,7 @@ use super::pool::Connection;
 use super::tunnel;
 use super::watch::Watch;
 use crate::downstream::{Upgrade, strip_hop_by_hop};
+use crate::socket::Socket;
 use crate::worker::Worker;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -54,45 +55,65 @@ pub async fn forward(
 ) -> Result<Forwarded, ForwardError> {
     let upgrade = out.upgrade.take();
     frame(&mut out.head.headers, &out.body, upgrade.as_ref());
+    let turn = service.turn();
+    let mut reused = false;
+    let mut home = None;
     // What is left of an upgraded connection cannot come back, so it does not take one from the pool.
-    let (mut home, reused) = open(worker, service, upgrade.is_none()).await?;
+    if upgrade.is_none() {
+        let pooled = worker.pool.take(service.at(turn)).await;
+        home = pooled.map(|connection| Home { connection, pool: worker.pool.clone() });
+        reused = home.is_some();
+    }
+    let mut home = match home {
+        Some(home) => home,
+        None => Box::pin(open(worker, service, turn)).await?,
+    };
     let copy = (reused && matches!(out.body, ForwardBody::Empty) && out.head.method.is_idempotent())
-        .then(|| out.head.clone());
+        .then(|| Box::new(out.head.clone()));
     let request = request(out.head, send(out.body, &home.connection.watch));
     let response = match exchange(&mut home, request).await {
         Ok(response) => response,
-        Err(mut error) => {
-            let again = match error.take_message() {
-                Some(unsent) => Some(unsent),
-                None => copy.map(|head| self::request(head, SendBody::Empty)),
-            };
-            match again {
-                // What came was no HTTP, or came too late: the connection was alive, and would be so again.
-                Some(again) if reused && !error.error().is_parse() && !home.connection.watch.is_late() => {
-                    (home, _) = open(worker, service, false).await?;
-                    exchange(&mut home, again).await.map_err(|error| failed(&home, error))?
-                }
-                _ => return Err(failed(&home, error)),
-            }
+        Err(error) if reused => {
+            let again = Box::pin(again(worker, service, turn, home, error, copy));
+            let response;
+            (home, response) = again.await?;
+            response
         }
+        Err(error) => return Err(failed(&home, error)),
     };
     receive(worker, home, response, upgrade)
 }
 
-/// A connection to the first endpoint that can be reached, and whether it has been used before.
-async fn open(
+/// Sends a request once more that failed on a connection used before, where that is safe.
+async fn again(
     worker: &Rc<Worker>,
     service: &HttpService,
-    pooled: bool,
-) -> Result<(Home, bool), ForwardError> {
-    let mut failed = None;
-    for address in service.in_turn() {
-        let home = |connection| Home { connection, pool: worker.pool.clone() };
-        if pooled && let Some(connection) = worker.pool.take(address).await {
-            return Ok((home(connection), true));
+    turn: usize,
+    home: Home,
+    mut error: TrySendError<Request<SendBody>>,
+    copy: Option<Box<RequestHead>>,
+) -> Result<(Home, Response<Incoming>), ForwardError> {
+    let request = match (error.take_message(), copy) {
+        (Some(unsent), _) => unsent,
+        // What came was no HTTP, or came too late: the connection was alive, and would be so again.
+        (None, Some(head)) if !error.error().is_parse() && !home.connection.watch.is_late() => {
+            self::request(*head, SendBody::Empty)
         }
+        (None, _) => return Err(failed(&home, error)),
+    };
+    let mut home = open(worker, service, turn).await?;
+    match exchange(&mut home, request).await {
+        Ok(response) => Ok((home, response)),
+        Err(error) => Err(failed(&home, error)),
+    }
+}
+
+/// A fresh connection to the first endpoint that can be reached.
+async fn open(worker: &Rc<Worker>, service: &HttpService, turn: usize) -> Result<Home, ForwardError> {
+    let mut failed = None;
+    for address in service.from(turn) {
         match connect(worker, address).await {
-            Ok(connection) => return Ok((home(connection), false)),
+            Ok(connection) => return Ok(Home { connection, pool: worker.pool.clone() }),
             Err(error) => {
                 // The last one's is returned.
                 if let Some(error) = failed.replace(error) {
@@ -150,7 +171,7 @@ async fn connect(worker: &Rc<Worker>, address: &Address) -> Result<Connection, F
     let _ = stream.set_nodelay(true);
     let (sender, driver) = http1::Builder::new()
         .max_header_size(MAX_RESPONSE_HEAD)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(Socket(stream)))
         .await
         .map_err(|source| ForwardError::Broken { address: address.to_string(), source })?;
     let watch = Rc::new(Watch::new(address.clone()));

@@ -19,6 +19,12 @@ pub(super) struct Connection {
     pub(super) watch: Rc<Watch>,
 }
 
+async fn is_soon_ready(connection: &mut Connection) -> bool {
+    // In a box, since it is hardly ever needed: the futures of all requests would have to have room for it.
+    !connection.sender.is_closed()
+        && matches!(Box::pin(timeout(READY_TIME, connection.sender.ready())).await, Ok(Ok(())))
+}
+
 /// A connection that nobody uses.
 struct Idle {
     connection: Connection,
@@ -43,11 +49,7 @@ impl Pool {
         loop {
             let mut connection = self.pop(address)?;
             connection.watch.relax();
-            let sender = &mut connection.sender;
-            if sender.is_closed() {
-                continue;
-            }
-            if sender.is_ready() || matches!(timeout(READY_TIME, sender.ready()).await, Ok(Ok(()))) {
+            if connection.sender.is_ready() || is_soon_ready(&mut connection).await {
                 return Some(connection);
             }
         }

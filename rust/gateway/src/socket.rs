@@ -1,0 +1,65 @@
+//! A TCP connection as the data plane writes to it.
+//!
+//! An HTTP message is mostly a head and a short body, which hyper offers as two slices. Gathering them in the kernel
+//! costs more than copying a few hundred bytes here and sending one: about a twentieth of a small request.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// What is joined here; longer messages are left to the kernel.
+const JOINED: usize = 2048;
+
+/// A connection that joins short writes.
+pub(crate) struct Socket(pub(crate) TcpStream);
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.0);
+        if let [only] = slices {
+            return stream.poll_write(cx, only);
+        }
+        let mut joined = [0; JOINED];
+        let mut length = 0;
+        for slice in slices {
+            let Some(room) = joined.get_mut(length..length + slice.len()) else {
+                return stream.poll_write_vectored(cx, slices);
+            };
+            room.copy_from_slice(slice);
+            length += slice.len();
+        }
+        stream.poll_write(cx, &joined[..length])
+    }
+}
