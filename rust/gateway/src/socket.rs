@@ -63,3 +63,29 @@ impl AsyncWrite for Socket {
         stream.poll_write(cx, &joined[..length])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn slices_of_all_lengths_arrive_whole_and_in_order() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (writer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (mut writer, mut reader) = (Socket(writer.expect("connected")), accepted.expect("accepted").0);
+        for lengths in [&[0][..], &[5], &[200, 100], &[JOINED - 1, 1], &[JOINED, 1], &[0, 7, 0, 9], &[5000]] {
+            let pieces: Vec<Vec<u8>> =
+                lengths.iter().enumerate().map(|(at, length)| vec![b'a' + at as u8; *length]).collect();
+            let slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            let sent = writer.write_vectored(&slices).await;
+            let whole = pieces.concat();
+            assert_eq!(sent.expect("sent"), whole.len(), "{lengths:?}");
+            let mut got = vec![0; whole.len()];
+            reader.read_exact(&mut got).await.expect("received");
+            assert_eq!(got, whole, "{lengths:?}");
+        }
+    }
+}

@@ -67,9 +67,9 @@ impl Flow {
         {
             head.path = path;
         }
-        let out = Outgoing { head, body: forward_body, upgrade: onward.upgrade };
+        let mut out = Outgoing { head, body: forward_body, upgrade: onward.upgrade };
         let asked_for_head = out.head.method == Method::HEAD;
-        match forward(&self.worker, service, out).await {
+        match forward(&self.worker, service, &mut out).await {
             Ok(forwarded) => {
                 self.exchange_mut().response = forwarded.head;
                 if asked_for_head && self.client_method != Method::HEAD {

@@ -25,7 +25,8 @@ pub struct BodyAborted(String);
 /// The body of every response.
 pub struct OutBody {
     kind: Kind,
-    tail: Option<Tail>,
+    /// Boxed, as the filters are: most bodies have neither, and every body is moved a few times.
+    tail: Option<Box<Tail>>,
 }
 
 enum Kind {
@@ -34,7 +35,7 @@ enum Kind {
     /// The service's own.
     Upstream(UpstreamBody),
     /// By chunk, through `response_body_filter`.
-    Filtered(Filtered),
+    Filtered(Box<Filtered>),
 }
 
 /// What is owed when the body is done.
@@ -107,13 +108,13 @@ impl OutBody {
     /// Through the streaming filters of `flow`.
     pub(super) fn filtered(flow: Box<Flow>, source: Source, filters: Vec<usize>) -> OutBody {
         let filtered = Filtered { source: Some(source), filters, step: None, done: false };
-        OutBody { kind: Kind::Filtered(filtered), tail: None }.owing(flow)
+        OutBody { kind: Kind::Filtered(Box::new(filtered)), tail: None }.owing(flow)
     }
 
     /// Gives `flow` its logging when the body is done.
     pub(super) fn owing(mut self, flow: Box<Flow>) -> OutBody {
         let worker = flow.worker.clone();
-        self.tail = Some(Tail { worker, flow: Some(flow), bytes: 0, ended: false, error: None });
+        self.tail = Some(Box::new(Tail { worker, flow: Some(flow), bytes: 0, ended: false, error: None }));
         self
     }
 

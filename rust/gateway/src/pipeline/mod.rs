@@ -57,7 +57,8 @@ pub async fn serve(worker: &Rc<Worker>, arrived: Arrived) -> Response<OutBody> {
             head.path = path;
         }
         let body = if body.is_end_stream() { ForwardBody::Empty } else { ForwardBody::Client(body) };
-        return plain(worker, service, Outgoing { head, body, upgrade }, facts.id).await;
+        let mut out = Outgoing { head, body, upgrade };
+        return plain(worker, service, &mut out, facts.id).await;
     }
     let id = facts.id;
     let logs = links.iter().any(|link| link.handles(Phase::Logging));
@@ -86,7 +87,7 @@ pub async fn serve(worker: &Rc<Worker>, arrived: Arrived) -> Response<OutBody> {
 async fn plain(
     worker: &Rc<Worker>,
     service: &HttpService,
-    out: Outgoing,
+    out: &mut Outgoing,
     id: RequestId,
 ) -> Response<OutBody> {
     match forward(worker, service, out).await {

@@ -2,27 +2,50 @@
 
 use nylon_config::plan::{self, UpstreamLimits};
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One upstream address, as the config names it. Connections to it are shared by services that give it the same
-/// times.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Address(Arc<(String, u16, UpstreamLimits)>);
+/// times. It is hashed once, when it is made: the pool is asked with it twice per request.
+#[derive(Clone, Debug)]
+pub(super) struct Address(Arc<Named>);
+
+#[derive(Debug)]
+struct Named {
+    host: String,
+    port: u16,
+    limits: UpstreamLimits,
+    hash: u64,
+}
 
 impl Address {
+    fn new(host: &str, port: u16, limits: &UpstreamLimits) -> Address {
+        let mut hasher = DefaultHasher::new();
+        (host, port).hash(&mut hasher);
+        let (host, limits, hash) = (host.to_owned(), limits.clone(), hasher.finish());
+        Address(Arc::new(Named { host, port, limits, hash }))
+    }
+
     pub(super) fn host(&self) -> &str {
-        &self.0.0
+        &self.0.host
     }
 
     pub(super) fn port(&self) -> u16 {
-        self.0.1
+        self.0.port
     }
 
     /// The times that this upstream may take.
     pub(super) fn limits(&self) -> &UpstreamLimits {
-        &self.0.2
+        &self.0.limits
+    }
+}
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Address) -> bool {
+        let (own, its) = (&*self.0, &*other.0);
+        Arc::ptr_eq(&self.0, &other.0)
+            || (own.host == its.host && own.port == its.port && own.limits == its.limits)
     }
 }
 
@@ -30,8 +53,25 @@ impl Eq for Address {}
 
 impl Hash for Address {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.host().hash(state);
-        self.port().hash(state);
+        state.write_u64(self.0.hash);
+    }
+}
+
+/// Passes an address's own hash on.
+#[derive(Default)]
+pub(super) struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -56,7 +96,7 @@ pub struct HttpService {
 impl HttpService {
     /// `endpoints` is not empty.
     pub fn new(name: &str, endpoints: &[plan::Endpoint], limits: &UpstreamLimits) -> HttpService {
-        let address = |e: &plan::Endpoint| Address(Arc::new((e.host.clone(), e.port, limits.clone())));
+        let address = |e: &plan::Endpoint| Address::new(&e.host, e.port, limits);
         HttpService {
             name: name.to_owned(),
             endpoints: endpoints.iter().map(address).collect(),

@@ -51,7 +51,7 @@ pub struct Forwarded {
 pub async fn forward(
     worker: &Rc<Worker>,
     service: &HttpService,
-    mut out: Outgoing,
+    out: &mut Outgoing,
 ) -> Result<Forwarded, ForwardError> {
     let upgrade = out.upgrade.take();
     frame(&mut out.head.headers, &out.body, upgrade.as_ref());
@@ -68,44 +68,54 @@ pub async fn forward(
         Some(home) => home,
         None => Box::pin(open(worker, service, turn)).await?,
     };
-    let copy = (reused && matches!(out.body, ForwardBody::Empty) && out.head.method.is_idempotent())
-        .then(|| Box::new(out.head.clone()));
-    let request = request(out.head, send(out.body, &home.connection.watch));
-    let response = match exchange(&mut home, request).await {
+    let body = std::mem::replace(&mut out.body, ForwardBody::Empty);
+    // Only the fields are needed twice: the rest of the head is copied into each request anyway.
+    let repeatable = reused && matches!(body, ForwardBody::Empty) && out.head.method.is_idempotent();
+    let fields = if repeatable { out.head.headers.clone() } else { std::mem::take(&mut out.head.headers) };
+    let request = request(&out.head, fields, send(body, &home.connection.watch));
+    begin(&home, &request);
+    // Not in a function of its own: each one that a response passes through copies it.
+    let answer = home.connection.sender.try_send_request(request).await;
+    home.connection.watch.answered();
+    let response = match answer {
         Ok(response) => response,
         Err(error) if reused => {
-            let again = Box::pin(again(worker, service, turn, home, error, copy));
-            let response;
-            (home, response) = again.await?;
-            response
+            let head = repeatable.then_some(&mut out.head);
+            Box::pin(again(worker, service, turn, &mut home, error, head)).await?
         }
         Err(error) => return Err(failed(&home, error)),
     };
     receive(worker, home, response, upgrade)
 }
 
-/// Sends a request once more that failed on a connection used before, where that is safe.
+/// Sends a request once more that failed on a connection used before, where that is safe. `head` is there if the
+/// request may be made anew from it.
 async fn again(
     worker: &Rc<Worker>,
     service: &HttpService,
     turn: usize,
-    home: Home,
+    home: &mut Home,
     mut error: TrySendError<Request<SendBody>>,
-    copy: Option<Box<RequestHead>>,
-) -> Result<(Home, Response<Incoming>), ForwardError> {
-    let request = match (error.take_message(), copy) {
+    head: Option<&mut RequestHead>,
+) -> Result<Response<Incoming>, ForwardError> {
+    let mut request = match (error.take_message(), head) {
         (Some(unsent), _) => unsent,
         // What came was no HTTP, or came too late: the connection was alive, and would be so again.
         (None, Some(head)) if !error.error().is_parse() && !home.connection.watch.is_late() => {
-            self::request(*head, SendBody::Empty)
+            let fields = std::mem::take(&mut head.headers);
+            self::request(head, fields, SendBody::Empty)
         }
-        (None, _) => return Err(failed(&home, error)),
+        (None, _) => return Err(failed(home, error)),
     };
-    let mut home = open(worker, service, turn).await?;
-    match exchange(&mut home, request).await {
-        Ok(response) => Ok((home, response)),
-        Err(error) => Err(failed(&home, error)),
+    *home = open(worker, service, turn).await?;
+    if let SendBody::Client(_, clocks) = request.body_mut() {
+        // They were those of the other connection.
+        *clocks = home.connection.watch.clone();
     }
+    begin(home, &request);
+    let answer = home.connection.sender.try_send_request(request).await;
+    home.connection.watch.answered();
+    answer.map_err(|error| failed(home, error))
 }
 
 /// A fresh connection to the first endpoint that can be reached.
@@ -125,23 +135,12 @@ async fn open(worker: &Rc<Worker>, service: &HttpService, turn: usize) -> Result
     Err(failed.expect("a service has an endpoint: validation refuses one without"))
 }
 
-async fn exchange(
-    home: &mut Home,
-    mut request: Request<SendBody>,
-) -> Result<Response<Incoming>, TrySendError<Request<SendBody>>> {
-    let Connection { sender, watch } = &mut home.connection;
-    let upload = match request.body_mut() {
-        SendBody::Client(_, clocks) => {
-            // After a first attempt the clocks are those of another connection.
-            *clocks = watch.clone();
-            Upload::Sending
-        }
+/// Starts the connection's clock for `request`.
+fn begin(home: &Home, request: &Request<SendBody>) {
+    home.connection.watch.send(match request.body() {
+        SendBody::Client(..) => Upload::Sending,
         SendBody::Empty | SendBody::Bytes(_) => Upload::Sent,
-    };
-    watch.send(upload);
-    let response = sender.try_send_request(request).await;
-    watch.answered();
-    response
+    });
 }
 
 /// Why an exchange failed.
@@ -184,12 +183,12 @@ async fn connect(worker: &Rc<Worker>, address: &Address) -> Result<Connection, F
     Ok(Connection { sender, watch })
 }
 
-fn request(head: RequestHead, body: SendBody) -> Request<SendBody> {
+fn request(head: &RequestHead, fields: HeaderMap, body: SendBody) -> Request<SendBody> {
     let mut request = Request::new(body);
     *request.uri_mut() = head.target().into();
-    *request.method_mut() = head.method;
+    *request.method_mut() = head.method.clone();
     *request.version_mut() = Version::HTTP_11;
-    *request.headers_mut() = head.headers;
+    *request.headers_mut() = fields;
     request
 }
 
@@ -206,18 +205,23 @@ fn send(body: ForwardBody, watch: &Rc<Watch>) -> SendBody {
 fn frame(headers: &mut HeaderMap, body: &ForwardBody, upgrade: Option<&Upgrade>) {
     strip_hop_by_hop(headers);
     let length = match body {
-        // A GET without a body says nothing about it; a POST says 0, as the client did (RFC 9110, 8.6).
-        ForwardBody::Empty => headers.contains_key(header::CONTENT_LENGTH).then_some(0),
+        ForwardBody::Empty => None,
         ForwardBody::Bytes(bytes) => Some(bytes.len() as u64),
         ForwardBody::Client(body) => http_body::Body::size_hint(body).exact(),
     };
-    match length {
-        Some(length) => drop(headers.insert(header::CONTENT_LENGTH, length.into())),
-        None => drop(headers.remove(header::CONTENT_LENGTH)),
-    }
-    if length.is_none() && matches!(body, ForwardBody::Client(_)) {
-        // hyper says so itself, but not for a GET, whose body it would drop.
-        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    match (length, body) {
+        (Some(length), _) => drop(headers.insert(header::CONTENT_LENGTH, length.into())),
+        // A GET without a body says nothing about it; a POST says 0, as the client did (RFC 9110, 8.6).
+        (None, ForwardBody::Empty) => {
+            if let header::Entry::Occupied(mut length) = headers.entry(header::CONTENT_LENGTH) {
+                length.insert(0.into());
+            }
+        }
+        (None, _) => {
+            headers.remove(header::CONTENT_LENGTH);
+            // hyper says so itself, but not for a GET, whose body it would drop.
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
     }
     if let Some(upgrade) = upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -235,16 +239,16 @@ fn receive(
     let invalid =
         |reason| ForwardError::Invalid { address: home.connection.watch.address().to_string(), reason };
     let headers = response.headers_mut();
-    if headers.contains_key(header::CONTENT_LENGTH) {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    if let Some(first) = lengths.next() {
+        // hyper has refused those that differ.
+        let several = lengths.next().map(|_| first.clone());
         if headers.contains_key(header::TRANSFER_ENCODING) {
             // It ought to be handled as an error (RFC 9112, 6.3): someone may read it as two responses.
             return Err(invalid("both content-length and transfer-encoding"));
         }
-        let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-        let first = lengths.next().cloned();
-        if let (Some(first), Some(_)) = (first, lengths.next()) {
-            // hyper has refused those that differ.
-            headers.insert(header::CONTENT_LENGTH, first);
+        if let Some(length) = several {
+            headers.insert(header::CONTENT_LENGTH, length);
         }
     }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {

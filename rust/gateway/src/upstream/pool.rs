@@ -1,14 +1,15 @@
 //! Idle connections of one thread, the most recently used first, so that the others can grow old and close.
 
-use super::balance::Address;
+use super::balance::{Address, Hashed};
 use super::body::SendBody;
 use super::watch::Watch;
 use hyper::client::conn::http1::SendRequest;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 /// How long a connection may take to be ready for its next request; after a response it is, within a poll.
 const READY_TIME: Duration = Duration::from_millis(100);
@@ -28,20 +29,23 @@ async fn is_soon_ready(connection: &mut Connection) -> bool {
 /// A connection that nobody uses.
 struct Idle {
     connection: Connection,
-    since: Instant,
+    /// How many had come back before it: the smallest has been idle the longest.
+    turn: u64,
 }
 
 /// Idle upstream connections.
 pub struct Pool {
-    idle: RefCell<HashMap<Address, VecDeque<Idle>>>,
+    idle: RefCell<HashMap<Address, VecDeque<Idle>, BuildHasherDefault<Hashed>>>,
     count: Cell<usize>,
+    /// Connections that came back so far.
+    turns: Cell<u64>,
     size: usize,
 }
 
 impl Pool {
     /// Keeps at most `size` idle connections, over all addresses.
     pub fn new(size: usize) -> Pool {
-        Pool { idle: RefCell::default(), count: Cell::new(0), size }
+        Pool { idle: RefCell::default(), count: Cell::new(0), turns: Cell::new(0), size }
     }
 
     /// An idle connection that is ready, if there is one.
@@ -71,7 +75,9 @@ impl Pool {
         }
         let watch = connection.watch.clone();
         watch.expect(watch.limits().idle_timeout);
-        let idle = Idle { connection, since: Instant::now() };
+        let turn = self.turns.get();
+        self.turns.set(turn + 1);
+        let idle = Idle { connection, turn };
         let mut map = self.idle.borrow_mut();
         match map.get_mut(watch.address()) {
             Some(list) => list.push_back(idle),
@@ -83,7 +89,7 @@ impl Pool {
     /// Closes the connection that has been idle the longest.
     fn evict(&self) {
         let mut map = self.idle.borrow_mut();
-        let oldest = map.values_mut().filter(|list| !list.is_empty()).min_by_key(|list| list[0].since);
+        let oldest = map.values_mut().filter(|list| !list.is_empty()).min_by_key(|list| list[0].turn);
         if oldest.and_then(VecDeque::pop_front).is_some() {
             self.count.set(self.count.get() - 1);
         }
