@@ -5,7 +5,6 @@ use crate::pipeline::LivePlan;
 use crate::plugin::PluginHost;
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
-use futures_util::FutureExt;
 use nylon_config::{Diagnostic, Plan};
 use socket2::{Domain, Socket, Type};
 use std::io;
@@ -244,10 +243,24 @@ async fn accept(
             }
         }
     }
+    // From the system itself: the runtime may not have heard yet of connections that wait there already.
+    let listener = match listener.into_std() {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!("cannot empty the queue of a listener: {error}"),
+    };
     for _ in 0..LISTEN_QUEUE {
-        let Some(Ok((stream, peer))) = listener.accept().now_or_never() else { return };
-        let Ok(place) = room.clone().try_acquire_owned() else { return };
-        serve(&worker, stream, Ends { peer, local }, &told, place);
+        let accepted = listener.accept().and_then(|(stream, peer)| {
+            stream.set_nonblocking(true)?;
+            Ok((TcpStream::from_std(stream)?, peer))
+        });
+        match accepted {
+            Ok((stream, peer)) => {
+                let Ok(place) = room.clone().try_acquire_owned() else { return };
+                serve(&worker, stream, Ends { peer, local }, &told, place);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) => tracing::warn!("cannot accept a connection: {error}"),
+        }
     }
 }
 
