@@ -79,6 +79,14 @@ pub fn upstream_failure(error: &ForwardError) -> ErrorAnswer {
 }
 
 impl ErrorAnswer {
+    /// Whether it says that the client did not deliver what it began: nothing more is read from there.
+    fn ends_connection(self) -> bool {
+        matches!(
+            self.status,
+            StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE
+        )
+    }
+
     /// Head and body of the answer.
     pub fn for_request(self, id: RequestId) -> (ResponseHead, Bytes) {
         let body = format!(
@@ -88,6 +96,9 @@ impl ErrorAnswer {
         );
         let mut head = ResponseHead { status: self.status, ..ResponseHead::default() };
         head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if self.ends_connection() {
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         (head, body.into())
     }
 }

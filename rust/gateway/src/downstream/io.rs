@@ -210,10 +210,16 @@ impl AsyncRead for ClientIo {
             // The beginning of a head came together with the request before.
             this.progress.wait_for(HEAD);
         }
-        match this.progress.deadline() {
-            Some(deadline) if this.is_late(deadline, cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            _ => Poll::Pending,
-        }
+        let late = match this.progress.deadline() {
+            Some(deadline) => this.is_late(deadline, cx),
+            None => {
+                // hyper does not ask again when the response is sent, so the timer has to: when a connection that
+                // idled from now on would be late.
+                let _ = this.is_late(Instant::now() + this.progress.idle, cx);
+                false
+            }
+        };
+        if late { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { Poll::Pending }
     }
 }
 
