@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-rust test-python lint lint-rust lint-python format bench wheel wheel-check clean
+.PHONY: help build demo test test-rust test-python test-load lint lint-rust lint-python format bench wheel wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ demo: $(BUILT)  ## build Nylon and see it work: a gateway, a NATS server, two wo
 	@echo "To keep it running and try it yourself: $(BIN)/nylon demo"
 
 test: lint test-rust test-python  ## everything that must pass: lints, types, cargo test, pytest
+
+test-load: $(BUILT)  ## the tests under load with their full numbers of requests (minutes)
+	NYLON_FULL_LOAD=1 $(BIN)/pytest tests/failure/test_denying.py
 
 lint: lint-python lint-rust  ## rustfmt, clippy, ruff, mypy --strict, stubtest
 

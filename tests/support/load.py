@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import cast
 
 import uvloop
 
@@ -23,8 +24,7 @@ class _Client(asyncio.Protocol):
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._next()
 
     def _next(self) -> None:
@@ -43,9 +43,8 @@ class _Client(asyncio.Protocol):
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
         if len(rest) < length:
             return
-        assert len(rest) == length
         self._buffer = b""
-        self._load.statuses[int(head[9:12])] += 1
+        self._load.statuses[int(head[9:12]) if len(rest) == length else 0] += 1
         self._next()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -63,8 +62,14 @@ class _Load:
 
     async def run(self, address: Address, connections: int) -> None:
         loop = asyncio.get_running_loop()
+        failed = loop.create_future()
+        loop.set_exception_handler(lambda _, context: failed.done() or failed.set_result(context))
         made = [await loop.create_connection(lambda: _Client(self), *address) for _ in range(connections)]
-        await asyncio.wait_for(asyncio.gather(*(client.done for _, client in made)), 300)
+        done = asyncio.gather(*(client.done for _, client in made))
+        async with asyncio.timeout(300):
+            await asyncio.wait({done, failed}, return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            raise AssertionError(f"the load generator itself failed: {failed.result()}")
 
 
 def send_many(address: Address, request: bytes, *, count: int, connections: int) -> Counter[int]:
