@@ -9,6 +9,8 @@ pub mod plugin;
 pub mod downstream;
 /// A TCP connection as the data plane writes to it.
 mod socket;
+/// Tells the tasks of one thread to come to an end.
+mod stop;
 /// What belongs to one data-plane thread.
 pub mod worker;
 /// From a request's head to its response, through the phases.

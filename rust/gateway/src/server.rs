@@ -172,21 +172,13 @@ fn run(
     runtime.block_on(async move {
         let worker = Worker::new(live);
         let logging = tokio::task::spawn_local(worker.logs.clone().run());
-        let (stop_connections, connections_stopping) = watch::channel(false);
         let accepting: Vec<_> = listeners
             .into_iter()
-            .map(|listener| {
-                tokio::task::spawn_local(accept(
-                    worker.clone(),
-                    listener,
-                    room.clone(),
-                    connections_stopping.clone(),
-                ))
-            })
+            .map(|listener| tokio::task::spawn_local(accept(worker.clone(), listener, room.clone())))
             .collect();
         let grace =
             stopping.wait_for(Option::is_some).await.ok().and_then(|grace| *grace).unwrap_or_default();
-        stop_connections.send_replace(true);
+        worker.stop.tell();
         let until = Instant::now() + grace;
         while Instant::now() < until
             && (accepting.iter().any(|a| !a.is_finished()) || worker.connections() > 0)
@@ -206,12 +198,7 @@ fn run(
 
 /// Accepts for as long as there is room; what waits, waits in the listen queue. A stop empties the queue first:
 /// those clients are connected already, as far as they know.
-async fn accept(
-    worker: Rc<Worker>,
-    listener: TcpListener,
-    room: Arc<Semaphore>,
-    mut stopping: watch::Receiver<bool>,
-) {
+async fn accept(worker: Rc<Worker>, listener: TcpListener, room: Arc<Semaphore>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!("cannot watch a listener: {error}"),
@@ -220,11 +207,12 @@ async fn accept(
         Ok(local) => local,
         Err(error) => return tracing::error!("a listener has no address: {error}"),
     };
-    let told = stopping.clone();
+    let told = worker.stop.told();
+    tokio::pin!(told);
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = stopping.wait_for(|stop| *stop) => break,
+            () = &mut told => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -232,8 +220,8 @@ async fn accept(
                 // Taken after accepting: a thread that took it before would keep it from the others while it waits.
                 tokio::select! {
                     biased;
-                    Ok(place) = room.clone().acquire_owned() => serve(&worker, stream, Ends { peer, local }, &told, place),
-                    _ = stopping.wait_for(|stop| *stop) => break,
+                    Ok(place) = room.clone().acquire_owned() => serve(&worker, stream, Ends { peer, local }, place),
+                    () = &mut told => break,
                 }
             }
             Err(error) => {
@@ -256,7 +244,7 @@ async fn accept(
         match accepted {
             Ok((stream, peer)) => {
                 let Ok(place) = room.clone().try_acquire_owned() else { return };
-                serve(&worker, stream, Ends { peer, local }, &told, place);
+                serve(&worker, stream, Ends { peer, local }, place);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => tracing::warn!("cannot accept a connection: {error}"),
@@ -265,17 +253,11 @@ async fn accept(
 }
 
 /// Serves a connection in a task of its own, which the worker counts and its runtime ends.
-fn serve(
-    worker: &Rc<Worker>,
-    stream: TcpStream,
-    ends: Ends,
-    stopping: &watch::Receiver<bool>,
-    place: OwnedSemaphorePermit,
-) {
+fn serve(worker: &Rc<Worker>, stream: TcpStream, ends: Ends, place: OwnedSemaphorePermit) {
     let guard = worker.connection();
-    let (worker, stopping) = (worker.clone(), stopping.clone());
+    let worker = worker.clone();
     tokio::task::spawn_local(async move {
-        serve_connection(worker, stream, ends, stopping).await;
+        serve_connection(worker, stream, ends).await;
         drop((guard, place));
     });
 }

@@ -4,6 +4,7 @@
 //! no locks. Only the live plan comes from outside, swapped whole.
 
 use crate::pipeline::{LivePlan, LogQueue};
+use crate::stop::Stop;
 use crate::upstream::Pool;
 use arc_swap::{ArcSwap, Cache};
 use nylon_config::Plan;
@@ -18,6 +19,8 @@ pub struct Worker {
     pub logs: Rc<LogQueue>,
     /// The idle upstream connections of this thread.
     pub pool: Rc<Pool>,
+    /// Tells this thread's connections and listeners to end.
+    pub(crate) stop: Stop,
     connections: Cell<usize>,
 }
 
@@ -27,7 +30,7 @@ impl Worker {
         let limits = &live.load().plan.runtime;
         let pool = Rc::new(Pool::new(limits.upstream_keepalive_pool_size));
         let live = RefCell::new(Cache::new(live));
-        Rc::new(Worker { live, logs: Rc::default(), pool, connections: Cell::new(0) })
+        Rc::new(Worker { live, logs: Rc::default(), pool, stop: Stop::default(), connections: Cell::new(0) })
     }
 
     /// The plan that a new exchange runs under.

@@ -15,13 +15,13 @@ use nylon_core::{RequestId, Scheme};
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 /// hyper keeps this many fields of a head on the stack; other limits cost an allocation per request.
 const FIELDS_ON_STACK: usize = 100;
@@ -31,12 +31,7 @@ const FRESH: std::time::Duration = std::time::Duration::from_millis(50);
 const LEAST_BUFFER: usize = 8192;
 
 /// Serves `stream` until the client, a limit or `stopping` ends it.
-pub async fn serve_connection(
-    worker: Rc<Worker>,
-    stream: TcpStream,
-    ends: Ends,
-    mut stopping: watch::Receiver<bool>,
-) {
+pub async fn serve_connection(worker: Rc<Worker>, stream: TcpStream, ends: Ends) {
     let live = worker.live();
     let limits = &live.plan.limits;
     let progress = Progress::new(limits);
@@ -52,19 +47,20 @@ pub async fn serve_connection(
         let Ok(own) = stream.local_addr() else { return };
         local = own;
     }
-    // An address always makes a field value.
     let ip = ends.peer.ip().to_canonical();
-    let ip_value = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+    let ip_value = address_value(ip);
     let client = Rc::new(Client { ip, ip_value, local, scheme: Scheme::Http, host: RefCell::new(None) });
     let io = TokioIo::new(ClientIo::new(stream, progress.clone()));
+    let own = worker.clone();
     let shared = progress.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, client, progress) = (worker.clone(), client.clone(), shared.clone());
         async move {
             progress.serving();
             let version = request.version();
-            let id = request_id();
-            let arrived = worker.with_plan(|plan| normalise(request, &client, id, plan));
+            let now = SystemTime::now();
+            let id = request_id(now);
+            let arrived = worker.with_plan(|plan| normalise(request, &client, id, now, plan));
             let response = match arrived {
                 Ok(arrived) => pipeline::serve(&worker, arrived).await,
                 Err(refused) => {
@@ -80,12 +76,13 @@ pub async fn serve_connection(
         }
     });
     let connection = builder.serve_connection(io, service).with_upgrades();
-    tokio::pin!(connection);
+    let told = own.stop.told();
+    tokio::pin!(connection, told);
     tokio::select! {
         biased;
         // How it ended concerns only the client, which has been told as far as it could be.
         _ = connection.as_mut() => {}
-        _ = stopping.wait_for(|stop| *stop) => {
+        () = told.as_mut() => {
             if progress.is_fresh() {
                 // Its first request is on its way, most likely.
                 tokio::select! {
@@ -100,19 +97,37 @@ pub async fn serve_connection(
     }
 }
 
-/// A name for a request, of the form of a UUID version 7 (RFC 9562, 5.7): milliseconds, then unpredictable bits.
-fn request_id() -> RequestId {
-    thread_local! {
-        static SEED: RandomState = RandomState::new();
-        static COUNT: Cell<u64> = const { Cell::new(0) };
+/// An address as a field value. Most are IPv4, for which the general way is ten times as long.
+fn address_value(ip: IpAddr) -> HeaderValue {
+    let IpAddr::V4(ip) = ip else {
+        return HeaderValue::try_from(ip.to_string()).expect("an address is text");
+    };
+    let mut text = Vec::with_capacity(15);
+    for (place, octet) in ip.octets().into_iter().enumerate() {
+        if place > 0 {
+            text.push(b'.');
+        }
+        text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
     }
-    let count = COUNT.get().wrapping_add(1);
-    COUNT.set(count);
-    let millis = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_millis() as u64);
-    let (high, low) = SEED.with(|seed| (seed.hash_one(count), seed.hash_one(!count)));
-    let version = 7_u64 << 12 | high & 0x0fff;
-    let first = millis << 16 | version;
-    let second = 0b10_u64 << 62 | low >> 2;
+    HeaderValue::from_maybe_shared(Bytes::from(text)).expect("digits and dots are text")
+}
+
+/// A name for a request, of the form of a UUID version 7 (RFC 9562, 5.7): milliseconds, then bits that differ. They
+/// come from a generator (splitmix64) with a random start per thread: a name is no secret.
+fn request_id(now: SystemTime) -> RequestId {
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
+    }
+    let random = || {
+        let state = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        STATE.set(state);
+        let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    };
+    let millis = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let first = millis << 16 | 7 << 12 | random() & 0x0fff;
+    let second = 0b10 << 62 | random() >> 2;
     RequestId((u128::from(first) << 64 | u128::from(second)).to_be_bytes())
 }
 
@@ -163,8 +178,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn addresses_are_written_as_usual() {
+        for ip in ["1.2.3.4", "255.0.10.100", "::1", "2001:db8::7"] {
+            assert_eq!(address_value(ip.parse().expect("an address")), ip);
+        }
+    }
+
+    #[test]
     fn request_ids_are_of_version_7_and_differ() {
-        let ids: std::collections::HashSet<String> = (0..1000).map(|_| request_id().to_string()).collect();
+        let ids: std::collections::HashSet<String> =
+            (0..1000).map(|_| request_id(SystemTime::now()).to_string()).collect();
         assert_eq!(ids.len(), 1000);
         assert!(
             ids.iter().all(|id| id.len() == 32

@@ -39,6 +39,7 @@ pub(super) fn normalise(
     mut request: Request<Incoming>,
     client: &Client,
     id: RequestId,
+    received_at: SystemTime,
     plan: &Plan,
 ) -> Result<Arrived, ErrorAnswer> {
     check_expectation(request.headers())?;
@@ -68,14 +69,7 @@ pub(super) fn normalise(
     strip_hop_by_hop(&mut headers);
     headers.remove(header::EXPECT);
     let (client_ip, scheme) = forwarded(&mut headers, client, &host, &plan.trusted_proxies);
-    let facts = RequestFacts {
-        id,
-        scheme,
-        host,
-        client_ip,
-        received_at: SystemTime::now(),
-        params: NO_PARAMS.clone(),
-    };
+    let facts = RequestFacts { id, scheme, host, client_ip, received_at, params: NO_PARAMS.clone() };
     let body = ClientBody::new(body, limits.body_read_timeout, limits.max_forwarded_body_bytes);
     Ok(Arrived { facts, head: RequestHead { method, path, query, version, headers }, body, upgrade })
 }
