@@ -207,12 +207,16 @@ class Demo:
     def _spread(self, wrong: list[str]) -> dict[str, int]:
         """Who answered each of many requests to the workers."""
         answered: dict[str, int] = {}
+        failed: list[list[str]] = []
         one = TRIES[-1]
         for _ in range(MANY):
             status, headers, body = self._request(one)
-            wrong += problems(one, status, headers, body, self._pids(one))
+            if found := problems(one, status, headers, body, self._pids(one)):
+                failed.append(found)
             who = headers.get("x-checked-by", "nobody")
             answered[who] = answered.get(who, 0) + 1
+        if failed:
+            wrong.append(f"{len(failed)} of {MANY} requests failed; the first: {'; '.join(failed[0])}")
         return answered
 
 
