@@ -116,16 +116,12 @@ def test_a_failed_middleware_is_left_out_of_what_follows(case: Case, phase: str)
 
 @pytest.mark.parametrize("phase", FILTERS)
 def test_a_failed_middleware_that_may_fail_is_left_out_and_the_rest_go_on(case: Case, phase: str) -> None:
+    """One that failed in a phase takes part in no later one either ("r" and "b" are its own marks)."""
     answer = case.get(f"onion-continue-{phase}")
     assert answer.status == 200
-    assert order(answer) == "ca"
+    assert order(answer) == ("cra" if phase == "response_body_filter" else "ca")
     assert answer.header("x-changed") is None
-    body = {
-        "request_filter": b"} c a",
-        "response_filter": b"} c a",
-        "response_body_filter": b"} c a",
-    }[phase]
-    assert answer.body.endswith(body)
+    assert answer.body.endswith(b"} c a")
 
 
 @pytest.mark.parametrize("phase", PHASES)

@@ -13,7 +13,7 @@ SECRET = "s3cret-in-a-traceback"
 
 @plugin.phase_handler("raise-in")
 def raise_in(phase: Any) -> None:
-    """In the phase that the payload names, changes what it can and raises; elsewhere it lets all pass."""
+    """In the phase that the payload names, changes what it can and raises; elsewhere it only says that it ran."""
 
     def raises(ctx: Any, here: str) -> bool:
         return bool(ctx.payload["raise"] == here)
@@ -37,6 +37,7 @@ def raise_in(phase: Any) -> None:
             ctx.response.set_status(299).set_header("x-changed", "1").body_text("changed")
             ctx.state["changed"] = True
             raise ValueError(SECRET)
+        ctx.response.add_header("x-order", "r")
 
     @phase.response_body_filter
     def body(ctx: Any) -> None:
@@ -44,6 +45,7 @@ def raise_in(phase: Any) -> None:
             ctx.response.set_status(299).set_header("x-changed", "1").body_text("changed")
             ctx.state["changed"] = True
             raise ValueError(SECRET)
+        ctx.response.add_header("x-order", "b")
 
     @phase.logging
     def log(ctx: Any) -> None:
