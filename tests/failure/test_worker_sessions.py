@@ -190,7 +190,9 @@ def test_a_setup_finds_what_initialize_has_made(broker):
             ctx.end()
 
     async def main(gateway, worker):
-        answer = await gateway.call("greet")
+        session = os.urandom(16)
+        answer = await gateway.call("greet", s=session)
         assert answer.frame["o"] == "end"
+        await gateway.close_session(worker.worker, session)
 
     run(main, broker, plugin)
