@@ -167,3 +167,14 @@ def test_promise_that_is_not_kept_is_noticed():
         ["HTTP/1.1 200 OK", "...", "other"],
     ):
         assert len(differences(wrong, response)) == 1
+
+
+@pytest.mark.parametrize(
+    "page",
+    sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")]),
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_links_of_a_page_lead_somewhere(page: Path):
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert missing == []
