@@ -41,6 +41,8 @@ pub struct CallMeta<'a> {
     pub entry: &'a str,
     /// The time left for a result.
     pub remaining: Duration,
+    /// The worker must claim the call before it runs it.
+    pub claim: bool,
     /// The W3C trace context, where there is one.
     pub traceparent: Option<&'a [u8]>,
     /// A request body that the gateway has travels along up to this size.
@@ -69,6 +71,9 @@ pub fn encode_call(
     writer.key(&mut map, "p").uint(call.phase as u64);
     let remaining = u64::try_from(meta.remaining.as_millis()).unwrap_or(u64::MAX);
     writer.key(&mut map, "ms").uint(remaining);
+    if meta.claim {
+        writer.key(&mut map, "cl").boolean(true);
+    }
     if let Some(traceparent) = meta.traceparent.filter(|text| text.len() <= MAX_TRACEPARENT) {
         writer.key(&mut map, "tp").bin(traceparent);
     }
@@ -130,6 +135,8 @@ pub struct CallFrame {
     pub phase: Phase,
     /// The time left for a result when the call was sent.
     pub remaining: Duration,
+    /// The worker must claim the call before it runs it.
+    pub claim: bool,
     /// The W3C trace context, where there is one.
     pub traceparent: Option<Bytes>,
     /// The middleware's payload as MessagePack; empty where there is none.
@@ -151,7 +158,7 @@ impl CallFrame {
     /// Reads a call's envelope and finds its sections.
     pub fn decode(frame: &Bytes) -> Result<CallFrame, WireError> {
         let (mut id, mut session, mut plugin, mut entry, mut phase) = (None, None, None, None, None);
-        let (mut attempt, mut remaining, mut traceparent) = (1, None, None);
+        let (mut attempt, mut remaining, mut claim, mut traceparent) = (1, None, false, None);
         let (mut payload, mut state) = (Bytes::new(), Bytes::new());
         let (mut request_body, mut response_body) = (BodyPart::Absent, BodyPart::Absent);
         let (mut facts, mut request, mut response) = (None, None, None);
@@ -169,6 +176,7 @@ impl CallFrame {
                     phase = Some(known.ok_or(WireError::Invalid { what, why })?);
                 }
                 b"ms" => remaining = Some(Duration::from_millis(reader.uint("the time left")?)),
+                b"cl" => claim = reader.boolean("the wish for a claim")?,
                 b"tp" => traceparent = Some(reader.shared("the trace context", MAX_TRACEPARENT)?),
                 b"py" => payload = reader.shared("the payload", MAX_PAYLOAD)?,
                 b"st" => state = reader.shared("ctx.state", MAX_STATE)?,
@@ -191,6 +199,7 @@ impl CallFrame {
             entry: required(entry, "entry (e)")?,
             phase: required(phase, "phase (p)")?,
             remaining: required(remaining, "time left (ms)")?,
+            claim,
             traceparent,
             payload,
             state,

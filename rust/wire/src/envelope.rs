@@ -78,6 +78,14 @@ pub enum Kind {
     Read,
     /// Gateway to worker: the body.
     Body,
+    /// Gateway to worker: do you have this call?
+    Probe,
+    /// Worker to gateway: no.
+    Unknown,
+    /// Worker to gateway: may I run this call?
+    Claim,
+    /// Gateway to worker: yes or no.
+    Grant,
     /// Gateway to worker: the session is over.
     Close,
     /// Worker to everybody: here I am, this is what I run.
@@ -87,19 +95,23 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 9] = [
+    const ALL: [Kind; 13] = [
         Kind::Call,
         Kind::Reply,
         Kind::Ack,
         Kind::Busy,
         Kind::Read,
         Kind::Body,
+        Kind::Probe,
+        Kind::Unknown,
+        Kind::Claim,
+        Kind::Grant,
         Kind::Close,
         Kind::Info,
         Kind::Leave,
     ];
 
-    /// The name in a frame's `t`. `claim`, `probe`, `chunk` and `credit` are reserved.
+    /// The name in a frame's `t`. `chunk` and `credit` are reserved.
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Call => "call",
@@ -108,6 +120,10 @@ impl Kind {
             Kind::Busy => "busy",
             Kind::Read => "read",
             Kind::Body => "body",
+            Kind::Probe => "probe",
+            Kind::Unknown => "unknown",
+            Kind::Claim => "claim",
+            Kind::Grant => "grant",
             Kind::Close => "close",
             Kind::Info => "info",
             Kind::Leave => "leave",

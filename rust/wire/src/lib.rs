@@ -22,8 +22,10 @@ mod section;
 pub mod call;
 /// One mutation as a small array.
 mod op;
-/// Worker to gateway: the result, or a sign of life before it.
+/// Worker to gateway: the result.
 pub mod reply;
+/// Signs about a call beside its result: arrived, no room, where is it, who may run it.
+pub mod sign;
 /// A body that did not travel with its call: asked for, and sent after.
 pub mod body;
 /// Gateway to worker: a session is over.
@@ -37,7 +39,8 @@ pub use body::{BodyFrame, ReadFrame, Which};
 pub use call::{BodyPart, CallFrame, CallMeta, encode_call};
 pub use envelope::{CallId, Envelope, Kind, SessionId, Text, VERSION};
 pub use error::WireError;
-pub use reply::{Ack, Busy, Reply};
+pub use reply::Reply;
 pub use session::Close;
+pub use sign::{Ack, Busy, Claim, Grant, Probe, Unknown};
 pub use subjects::{GroupSubjects, SubjectError};
 pub use worker::{EntryInfo, EntryShape, Info, Leave};

@@ -1,4 +1,4 @@
-//! Worker to gateway: the result of a call, or a sign of life before it.
+//! Worker to gateway: the result of a call.
 
 use crate::envelope::{CallId, Kind, Text, read_frame, read_map, required};
 use crate::error::WireError;
@@ -123,66 +123,4 @@ pub(crate) fn read_failure(reader: &mut Reader<'_>) -> Result<Failure, WireError
     // A kind that a later version added is still a failure of its handler.
     let kind = FailureKind::from_name(required(kind, "error kind (er.k)")?).unwrap_or(FailureKind::Raised);
     Ok(Failure::new(kind, shorten(message)))
-}
-
-/// The call has arrived, and runs next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ack {
-    /// The call.
-    pub id: CallId,
-    /// The worker that has it.
-    pub worker: Text,
-}
-
-/// The call has arrived, and was not run for want of room.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Busy {
-    /// The call.
-    pub id: CallId,
-    /// The worker that had no room.
-    pub worker: Text,
-}
-
-impl Ack {
-    /// Appends the frame to `out`.
-    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
-        write_sign(out, Kind::Ack, self.id, &self.worker)
-    }
-
-    /// Reads the frame.
-    pub fn decode(frame: &Bytes) -> Result<Ack, WireError> {
-        read_sign(frame, Kind::Ack).map(|(id, worker)| Ack { id, worker })
-    }
-}
-
-impl Busy {
-    /// Appends the frame to `out`.
-    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
-        write_sign(out, Kind::Busy, self.id, &self.worker)
-    }
-
-    /// Reads the frame.
-    pub fn decode(frame: &Bytes) -> Result<Busy, WireError> {
-        read_sign(frame, Kind::Busy).map(|(id, worker)| Busy { id, worker })
-    }
-}
-
-fn write_sign(out: &mut Vec<u8>, kind: Kind, id: CallId, worker: &Text) -> Result<(), WireError> {
-    let (mut writer, mut map) = Writer::frame(out, kind);
-    writer.key(&mut map, "id").bin(&id.0);
-    writer.key(&mut map, "w").text(worker.as_str());
-    writer.finish(map)
-}
-
-fn read_sign(frame: &Bytes, kind: Kind) -> Result<(CallId, Text), WireError> {
-    let (mut id, mut worker) = (None, None);
-    read_frame(frame, kind, |key, reader| {
-        match key {
-            b"id" => id = Some(CallId(reader.exactly("the call id")?)),
-            b"w" => worker = Some(Text::read(reader, "the worker's id")?),
-            _ => return Ok(false),
-        }
-        Ok(true)
-    })?;
-    Ok((required(id, "call id (id)")?, required(worker, "worker (w)")?))
 }

@@ -7,8 +7,9 @@ use nylon_core::{
     RequestHead, RequestId, ResponseBody, ResponseHead, Scheme, Sent, TargetPart,
 };
 use nylon_wire::{
-    Ack, BodyFrame, BodyPart, Busy, CallFrame, CallId, CallMeta, Close, EntryInfo, EntryShape, Envelope,
-    Info, Kind, Leave, ReadFrame, Reply, SessionId, Text, Which, WireError, encode_call, limits,
+    Ack, BodyFrame, BodyPart, Busy, CallFrame, CallId, CallMeta, Claim, Close, EntryInfo, EntryShape,
+    Envelope, Grant, Info, Kind, Leave, Probe, ReadFrame, Reply, SessionId, Text, Unknown, Which, WireError,
+    encode_call, limits,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -149,6 +150,7 @@ fn meta<'a>() -> CallMeta<'a> {
         plugin: "auth",
         entry: "check",
         remaining: Duration::from_millis(4_990),
+        claim: true,
         traceparent: Some(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         inline_request_body: limits::INLINE_BODY,
         inline_response_body: limits::INLINE_BODY,
@@ -265,6 +267,7 @@ fn decode_everything(frame: &Bytes) {
         let _ = Reply::decode(frame, phase, false);
     }
     let _ = (Ack::decode(frame), Busy::decode(frame), ReadFrame::decode(frame), BodyFrame::decode(frame));
+    let _ = (Probe::decode(frame), Unknown::decode(frame), Claim::decode(frame), Grant::decode(frame));
     let _ = (Close::decode(frame), Info::decode(frame), Leave::decode(frame));
 }
 
@@ -275,6 +278,15 @@ fn small_frames_round_trip() {
     assert_eq!(Ack::decode(&encoded(|out| ack.encode(out))), Ok(ack));
     let busy = Busy { id, worker: worker.clone() };
     assert_eq!(Busy::decode(&encoded(|out| busy.encode(out))), Ok(busy));
+    let unknown = Unknown { id, worker: worker.clone() };
+    assert_eq!(Unknown::decode(&encoded(|out| unknown.encode(out))), Ok(unknown));
+    let claim = Claim { id, worker: worker.clone() };
+    assert_eq!(Claim::decode(&encoded(|out| claim.encode(out))), Ok(claim));
+    assert_eq!(Probe::decode(&encoded(|out| Probe { id }.encode(out))), Ok(Probe { id }));
+    for granted in [true, false] {
+        let grant = Grant { id, granted };
+        assert_eq!(Grant::decode(&encoded(|out| grant.encode(out))), Ok(grant));
+    }
     let read = ReadFrame { id, worker: worker.clone(), which: Which::Response };
     assert_eq!(ReadFrame::decode(&encoded(|out| read.encode(out))), Ok(read));
     let failure = Failure::new(FailureKind::BodyTooLarge, "11 MiB");
@@ -351,8 +363,8 @@ fn frames_of_a_later_version_are_read_without_what_they_add() {
     assert_eq!(CallFrame::decode(&later).expect("decode").entry.as_str(), "check");
     let ack = encoded(|out| Ack { id: CallId([3; 16]), worker: "w1".into() }.encode(out));
     assert_eq!(Ack::decode(&with_key(&ack, "zz", nested)).expect("decode").worker.as_str(), "w1");
-    let unknown = Bytes::from_static(b"\x82\xa1t\xa5probe\xa1v\x02");
-    assert_eq!(Envelope::peek(&unknown), Err(WireError::Kind { found: "probe".into() }));
+    let unknown = Bytes::from_static(b"\x82\xa1t\xa5later\xa1v\x02");
+    assert_eq!(Envelope::peek(&unknown), Err(WireError::Kind { found: "later".into() }));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use nylon_core::{
     RequestHead, RequestId, Scheme, TargetPart,
 };
 use nylon_wire::{
-    Ack, BodyFrame, Busy, CallFrame, CallId, CallMeta, Close, EntryInfo, EntryShape, Info, Leave, ReadFrame,
-    Reply, SessionId, Text, Which, WireError, encode_call,
+    Ack, BodyFrame, Busy, CallFrame, CallId, CallMeta, Claim, Close, EntryInfo, EntryShape, Grant, Info,
+    Leave, Probe, ReadFrame, Reply, SessionId, Text, Unknown, Which, WireError, encode_call,
 };
 use rmp::Marker;
 use serde_json::{Value, json};
@@ -43,6 +43,10 @@ fn exchange() -> Exchange {
 }
 
 fn call(phase: Phase, change: impl FnOnce(&mut Exchange)) -> Vec<u8> {
+    claimed_call(phase, false, change)
+}
+
+fn claimed_call(phase: Phase, claim: bool, change: impl FnOnce(&mut Exchange)) -> Vec<u8> {
     let mut exchange = exchange();
     change(&mut exchange);
     let meta = CallMeta {
@@ -51,6 +55,7 @@ fn call(phase: Phase, change: impl FnOnce(&mut Exchange)) -> Vec<u8> {
         plugin: "auth",
         entry: "check",
         remaining: Duration::from_millis(4_990),
+        claim,
         traceparent: Some(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         inline_request_body: 16,
         inline_response_body: 16,
@@ -108,6 +113,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
             "call in request_filter with a body that is larger than what travels along",
             call(Phase::RequestFilter, |e| e.request_body = RequestBody::Read(Bytes::from_static(&[1; 17]))),
         ),
+        ("call in request_filter that must be claimed", claimed_call(Phase::RequestFilter, true, |_| {})),
         (
             "call in response_body_filter by chunk",
             call(Phase::ResponseBodyFilter, |e| {
@@ -132,6 +138,10 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("read", frame(|o| ReadFrame { id: ID, worker: worker.clone(), which: Which::Request }.encode(o))),
         ("body", frame(|o| body(Ok(Bytes::from_static(b"abc"))).encode(o))),
         ("body that is refused", frame(|o| body(Err(refused)).encode(o))),
+        ("probe", frame(|o| Probe { id: ID }.encode(o))),
+        ("unknown", frame(|o| Unknown { id: ID, worker: worker.clone() }.encode(o))),
+        ("claim", frame(|o| Claim { id: ID, worker: worker.clone() }.encode(o))),
+        ("grant", frame(|o| Grant { id: ID, granted: true }.encode(o))),
         ("close", frame(|o| Close { session: SessionId([0xbb; 16]) }.encode(o))),
         ("info", frame(|o| info.encode(o))),
         ("leave", frame(|o| Leave { worker: worker.clone(), group: "g".into() }.encode(o))),

@@ -289,6 +289,7 @@ impl Running<'_> {
             plugin: &self.entry.plugin,
             entry: &self.entry.name,
             remaining: self.deadline.saturating_duration_since(Instant::now()),
+            claim: false,
             traceparent: self.exchange.request.headers.get("traceparent").map(|value| value.as_bytes()),
             inline_request_body: inline(wants_request),
             inline_response_body: inline(phase == Phase::ResponseBodyFilter),
