@@ -18,6 +18,9 @@ pub struct ErrorAnswer {
     pub text: &'static str,
 }
 
+/// The head of a request did not arrive in its time.
+pub const SLOW_HEAD: ErrorAnswer =
+    ErrorAnswer { status: StatusCode::REQUEST_TIMEOUT, text: "the request head took too long" };
 /// No route, or no path of it.
 pub const NO_ROUTE: ErrorAnswer = ErrorAnswer { status: StatusCode::NOT_FOUND, text: "no route" };
 /// The path exists for other methods.

@@ -114,7 +114,7 @@ fn address_value(ip: IpAddr) -> HeaderValue {
 
 /// A name for a request, of the form of a UUID version 7 (RFC 9562, 5.7): milliseconds, then bits that differ. They
 /// come from a generator (splitmix64) with a random start per thread: a name is no secret.
-fn request_id(now: SystemTime) -> RequestId {
+pub(super) fn request_id(now: SystemTime) -> RequestId {
     thread_local! {
         static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
     }

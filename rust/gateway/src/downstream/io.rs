@@ -5,7 +5,9 @@
 //! it fires: a request costs it nothing. A connection that ends with bytes of the client unread lingers for a
 //! moment, since closing at once would reset it and could take our last response with it (RFC 9112, 9.6).
 
+use super::connection::request_id;
 use super::framing::{Framing, Refused};
+use crate::respond::SLOW_HEAD;
 use crate::socket::Socket;
 use nylon_config::plan::Limits;
 use socket2::SockRef;
@@ -15,7 +17,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -168,6 +170,28 @@ impl ClientIo {
         }
     }
 
+    /// Tells a client that its head took too long (RFC 9110, 15.5.9). hyper has no answer for a request that it never
+    /// saw, so this goes past it: nothing of an earlier response waits once the next head has begun. One attempt, as
+    /// far as the kernel takes it; a client that never sent a byte gets none.
+    fn refuse_slow_head(&mut self) {
+        if self.write_since.is_some() {
+            return;
+        }
+        let (head, body) = SLOW_HEAD.for_request(request_id(SystemTime::now()));
+        let mut answer = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+        for (name, value) in &head.headers {
+            answer.extend_from_slice(name.as_str().as_bytes());
+            answer.extend_from_slice(b": ");
+            answer.extend_from_slice(value.as_bytes());
+            answer.extend_from_slice(b"\r\n");
+        }
+        answer.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+        answer.extend_from_slice(&body);
+        if let Err(why) = self.stream.0.try_write(&answer) {
+            tracing::debug!("a client with a slow head could not be told: {why}");
+        }
+    }
+
     /// Reads and drops what the client still sends, until it stops or its time is over.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let until = *self.lingers_until.get_or_insert_with(|| Instant::now() + LINGER);
@@ -219,7 +243,13 @@ impl AsyncRead for ClientIo {
                 false
             }
         };
-        if late { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { Poll::Pending }
+        if !late {
+            return Poll::Pending;
+        }
+        if this.progress.waiting.load(Relaxed) == HEAD && !this.framing.is_at_rest() {
+            this.refuse_slow_head();
+        }
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
