@@ -1,17 +1,15 @@
-"""The frames of the NATS protocol are plain MessagePack: another library reads in them what the vectors say."""
+"""The frames of the NATS protocol are plain MessagePack: another library reads in them what the vectors say, and
+the page of the protocol shows them as they are."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import msgpack
 import pytest
+from support.protocol_page import PAGE, rewritten, shown, vectors
 
-VECTORS: list[dict[str, Any]] = json.loads(
-    (Path(__file__).parents[1] / "vectors" / "nats-frames.json").read_text(encoding="utf-8")
-)
+VECTORS = vectors()
 
 
 def as_json(value: Any) -> Any:
@@ -30,3 +28,11 @@ def test_a_frame_reads_as_the_vector_says(vector: dict[str, Any]) -> None:
     frame = msgpack.unpackb(bytes.fromhex(vector["hex"]))
     assert as_json(frame) == vector["frame"]
     assert list(frame)[:2] == ["t", "v"]
+
+
+def test_the_page_of_the_protocol_shows_every_kind_of_frame_as_it_is() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert rewritten(page) == page, "run: python tests/support/protocol_page.py"
+    kinds = {vector["name"]: vector["frame"]["t"] for vector in VECTORS}
+    missing = set(kinds.values()) - {kinds[name] for name in shown(page)}
+    assert not missing, f"{PAGE.name} has no example (`<!-- vector: NAME -->`) of {sorted(missing)}"
