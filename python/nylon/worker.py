@@ -86,6 +86,10 @@ def resolve(spec: WorkerSpec) -> tuple[NylonPlugin, WorkerOptions]:
     from nylon.broker import WorkerOptions
     from nylon.nats import NatsPlugin
 
+    # A script whose `NatsPlugin()` names neither finds here what was given on the command line.
+    for variable, field_name in (("NATS_SERVERS", "servers"), ("NATS_GROUP", "group")):
+        if given := spec.overrides.get(field_name):
+            os.environ[variable] = given if isinstance(given, str) else ",".join(given)
     plugin = load(spec.plugin, spec.app_dir)
     own = plugin.options if isinstance(plugin, NatsPlugin) else None
     options = {f.name: getattr(own, f.name) for f in fields(WorkerOptions)} if own else {}
