@@ -1,4 +1,4 @@
-"""The deployment files, read by the programs that they are for: a typing error shows here, not in the middle of a night."""
+"""The deployment files, read by the programs that they are for: a typing error shows here, not in a cluster."""
 
 import shutil
 import subprocess
