@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-rust test-python test-load lint lint-rust lint-python format bench wheel wheel-check clean
+.PHONY: help build demo test test-rust test-python test-load lint lint-rust lint-python format bench bench-nats wheel wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ format: $(INSTALLED)  ## rewrite the sources in the project's style
 
 bench: $(BUILT)  ## measure against other proxies, in one run (needs wrk, nginx, haproxy)
 	$(BIN)/python benches/load/run.py
+
+bench-nats: $(BUILT)  ## measure calls over NATS: worker, gateway, scaling (needs wrk, nginx)
+	cargo build --release --locked -p nylon-benches
+	$(BIN)/python benches/nats/run.py
 
 wheel: $(INSTALLED)  ## build the wheel into dist/
 	rm -rf dist
