@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-rust test-python test-load lint lint-rust lint-python format bench bench-nats wheel wheel-check clean
+.PHONY: help build demo test test-rust test-python test-load lint lint-rust lint-python format bench bench-nats bench-micro wheel wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ bench: $(BUILT)  ## measure against other proxies, in one run (needs wrk, nginx,
 bench-nats: $(BUILT)  ## measure calls over NATS: worker, gateway, scaling (needs wrk, nginx)
 	cargo build --release --locked -p nylon-benches
 	$(BIN)/python benches/nats/run.py
+
+bench-micro: $(BUILT)  ## measure encoding and decoding of frames, in Rust and in Python
+	cargo bench --locked -p nylon-benches
+	$(BIN)/pytest benches/python --benchmark-enable --benchmark-only --benchmark-columns=min,median,mean,stddev,rounds
 
 wheel: $(INSTALLED)  ## build the wheel into dist/
 	rm -rf dist
