@@ -7,6 +7,7 @@
 
 PYTHON ?= python3
 PROFILE ?= release
+SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -19,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-rust test-python test-load lint lint-rust lint-python format bench bench-nats bench-micro wheel wheel-check clean
+.PHONY: help build demo test test-rust test-python test-load fuzz lint lint-rust lint-python format bench bench-nats bench-micro wheel wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,10 +35,14 @@ test: lint test-rust test-python  ## everything that must pass: lints, types, ca
 test-load: $(BUILT)  ## the tests under load with their full numbers of requests (minutes)
 	NYLON_FULL_LOAD=1 $(BIN)/pytest tests/failure/test_denying.py
 
+fuzz:  ## feed every decoder with what nobody would send, for SECONDS in all (needs a C++ compiler)
+	$(PYTHON) fuzz/run.py $(SECONDS)
+
 lint: lint-python lint-rust  ## rustfmt, clippy, ruff, mypy --strict, stubtest
 
 format: $(INSTALLED)  ## rewrite the sources in the project's style
 	cargo fmt --all
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff check --fix-only --exit-zero .
 	$(BIN)/ruff format .
 
@@ -60,8 +65,8 @@ wheel-check: wheel  ## install the wheel and the source tree into empty environm
 	$(BIN)/python tests/wheel_check.py dist
 
 clean:  ## remove everything that was built
-	rm -rf $(VENV) dist target python/nylon/_core*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
-	find python tests examples benches -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	rm -rf $(VENV) dist target fuzz/corpus fuzz/findings python/nylon/_core*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find python tests examples benches fuzz -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 build: $(BUILT)
 
@@ -69,6 +74,7 @@ build: $(BUILT)
 
 lint-rust: $(INSTALLED)
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 lint-python: $(BUILT)
