@@ -78,6 +78,7 @@ def nginx_command(config: Path) -> list[str]:
 def start_origin(processes: Processes, core: int) -> tuple[Process, int]:
     """The nginx origin: 100 bytes everywhere, 1 MiB at /large."""
     (port,) = free_ports(1)
+    RUN.mkdir(exist_ok=True)
     (RUN / "large").write_bytes(bytes(LARGE_BYTES))
     process = processes.start("origin", nginx_command(write("origin.conf", port=port)), core)
     process.wait_listening(port)
