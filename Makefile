@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-rust test-python test-load fuzz lint lint-rust lint-python format bench bench-nats bench-micro wheel wheel-check clean
+.PHONY: help build demo test test-rust test-python test-load chaos fuzz lint lint-rust lint-python format bench bench-nats bench-micro wheel wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: lint test-rust test-python  ## everything that must pass: lints, types, ca
 
 test-load: $(BUILT)  ## the tests under load with their full numbers of requests (minutes)
 	NYLON_FULL_LOAD=1 $(BIN)/pytest tests/failure/test_denying.py
+
+chaos: $(BUILT)  ## kill, freeze and restart what can be, for SECONDS a scenario, under a load whose every answer is checked
+	PYTHONPATH=tests:tests/failure $(BIN)/python -m chaos $(SECONDS)
 
 fuzz:  ## feed every decoder with what nobody would send, for SECONDS in all (needs a C++ compiler)
 	$(PYTHON) fuzz/run.py $(SECONDS)
