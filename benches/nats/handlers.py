@@ -1,6 +1,7 @@
 """The plugin whose calls are measured: it reads two headers and sets one, in every way that a worker can run it.
 
-`handlers.py URL GROUP CONCURRENCY` serves it as a NATS worker. `wait` awaits 5 ms, and answers the request itself.
+`handlers.py URL GROUP CONCURRENCY WAIT_MS` serves it as a NATS worker. `wait` waits so long, and answers the request
+itself.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ VALUE = "0123456789abcdef0123456789abcdef0"
 """Makes the reply 117 bytes long, as the sample of benches/rust."""
 
 arguments = sys.argv[1:]
+WAIT = float(arguments[3]) / 1000
 plugin = NatsPlugin(arguments[0], arguments[1], concurrency=int(arguments[2]))
 
 
@@ -47,7 +49,7 @@ async def awaits(ctx):
 
 @plugin.request_filter("wait")
 async def wait(ctx):
-    await asyncio.sleep(0.005)
+    await asyncio.sleep(WAIT)
     ctx.response.body_text("done")
     ctx.end()
 

@@ -57,15 +57,26 @@ def start_broker(processes: Processes, core: int | None) -> tuple[Process, int]:
 
 
 def start_worker(
-    processes: Processes, name: str, broker: int, group: str, *, concurrency: int, core: int | None
+    processes: Processes,
+    name: str,
+    broker: int,
+    group: str,
+    *,
+    concurrency: int,
+    core: int | None,
+    wait_ms: float = 5,
 ) -> Process:
-    """A worker process with the plugin of handlers.py; it serves some time after this returns."""
+    """A worker process with the plugin of handlers.py, whose entry `wait` takes `wait_ms`.
+
+    It serves some time after this returns.
+    """
     command = [
         sys.executable,
         str(HERE / "handlers.py"),
         f"nats://127.0.0.1:{broker}",
         group,
         str(concurrency),
+        str(wait_ms),
     ]
     return processes.start(name, command, core)
 

@@ -1,8 +1,8 @@
-"""Measures Nylon over NATS: the worker, the gateway's part, and scaling, in one run.
+"""Measures Nylon over NATS: the worker, the gateway's part, scaling, and unequal workers, in one run.
 
     python benches/nats/run.py                  # everything: ten minutes; what `make bench-nats` does
     python benches/nats/run.py --quick          # every row once, for a second
-    python benches/nats/run.py --part worker    # one part only (worker, gateway, scaling)
+    python benches/nats/run.py --part worker    # one part only (worker, gateway, scaling, unequal)
 
 Writes RESULTS.md and RESULTS.json beside it (`--output PREFIX`), and the tables to standard output.
 """
@@ -18,10 +18,11 @@ from pathlib import Path
 
 import gateway_cost
 import scaling
+import unequal
 import worker_cost
 from place import RUN, Failed, Processes, found, machine, spread
 
-PARTS = ("worker", "gateway", "scaling")
+PARTS = ("worker", "gateway", "scaling", "unequal")
 
 
 def arguments() -> argparse.Namespace:
@@ -156,6 +157,35 @@ def scaling_table(results: scaling.Results) -> list[str]:
     return lines
 
 
+def unequal_table(results: unequal.Results) -> list[str]:
+    """Latency with and without the slow worker, and its share."""
+    lines = [
+        "### One worker of three is five times slower",
+        "",
+        f"Handlers wait {unequal.FAST_MS:g} ms, the slow one's {unequal.SLOW_MS:g} ms; "
+        f"`--concurrency {unequal.PLACES_IN_A_WORKER}`, as many connections as three quarters of the places.",
+        "",
+        "| workers | requests/s | p50 ms | p99 ms | calls of the slow one | errors |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, samples in results.items():
+        cells = [
+            name,
+            f"{statistics.median(s.per_second for s in samples):,.0f}",
+            spread([s.p50_us / 1e3 for s in samples], ".1f"),
+            spread([s.p99_us / 1e3 for s in samples], ".1f"),
+            f"{statistics.median(s.slow_share for s in samples):.0%}",
+            f"{sum(s.errors for s in samples)} of {sum(s.requests for s in samples):,}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    fast, slow, both = (results[name] for name in unequal.SETS)
+    p50 = statistics.median(b.p50_us / f.p50_us for b, f in zip(both, fast, strict=True))
+    p99 = statistics.median(b.p99_us / s.p99_us for b, s in zip(both, slow, strict=True))
+    goals = f"p50 ÷ that of the two fast {p50:.2f}, goal {verdict(unequal.GOAL, p50)}; "
+    goals += f"p99 ÷ that of the slow one {p99:.2f}, goal {verdict(unequal.GOAL, p99)}."
+    return [*lines, "", goals[0].upper() + goals[1:]]
+
+
 def measure(given: argparse.Namespace, parts: list[str]) -> tuple[list[str], dict[str, object]]:
     """Runs the parts; the tables, and every sample."""
     tables: list[str] = []
@@ -184,6 +214,11 @@ def measure(given: argparse.Namespace, parts: list[str]) -> tuple[list[str], dic
             scaled = scaling.measure(processes, given.rounds, given.seconds)
         tables += ["", *scaling_table(scaled)]
         samples["scaling"] = {count: [s.as_json() for s in many] for count, many in scaled.items()}
+    if "unequal" in parts:
+        with Processes(RUN) as processes:
+            unlike = unequal.measure(processes, given.rounds, given.seconds)
+        tables += ["", *unequal_table(unlike)]
+        samples["unequal"] = {name: [s.as_json() for s in many] for name, many in unlike.items()}
     return tables, samples
 
 
