@@ -7,18 +7,14 @@ command needs is imported inside it, so that `nylon --help` is quick.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import queue
-import signal
-import sys
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
+
+from nylon.terminal import configure_logging, fail, say, stop_signals, unreachable
+from nylon.worker_command import worker
 
 app = typer.Typer(
     name="nylon",
@@ -28,14 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-
-class Execution(StrEnum):
-    """Where `def` handlers run in a worker."""
-
-    thread = "thread"
-    inline = "inline"
-
 
 ConfigOption = Annotated[
     Path | None,
@@ -51,17 +39,6 @@ def main() -> None:
         app(prog_name="nylon")
     except NylonError as error:
         fail(str(error))
-
-
-def say(text: str) -> None:
-    """Print to standard error: standard output belongs to what a command was asked for."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def fail(text: str) -> NoReturn:
-    """Print what went wrong and end with exit code 1."""
-    say(f"nylon: {text}")
-    raise SystemExit(1)
 
 
 @app.callback(invoke_without_command=True)
@@ -133,95 +110,7 @@ def check(config: ConfigOption = None) -> None:
     print(f"{path}: ok")
 
 
-@app.command()
-def worker(
-    plugin: Annotated[
-        str, typer.Argument(metavar="APP:PLUGIN", help="The plugin: module:attribute, or file.py:attribute.")
-    ],
-    nats: Annotated[
-        str | None,
-        typer.Option(
-            "--nats",
-            metavar="URL",
-            envvar="NATS_SERVERS",
-            help="The broker, or several separated by commas. Default: the plugin's own, then nats://127.0.0.1:4222.",
-        ),
-    ] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            "--group",
-            metavar="GROUP",
-            envvar="NATS_GROUP",
-            help="The queue group, as the gateway's configuration names it. Default: the plugin's own.",
-        ),
-    ] = None,
-    workers: Annotated[
-        int, typer.Option("--workers", min=1, metavar="N", envvar="NYLON_WORKERS", help="Processes.")
-    ] = 1,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            "--concurrency",
-            metavar="N",
-            min=1,
-            envvar="NYLON_CONCURRENCY",
-            help="Calls that run at once in each; further ones are told so at once. Default: 64.",
-        ),
-    ] = None,
-    execution: Annotated[
-        Execution | None,
-        typer.Option(
-            "--execution",
-            envvar="NYLON_EXECUTION",
-            help="Where def handlers run: in a pool of threads (default), or on the event loop.",
-        ),
-    ] = None,
-    drain_timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--drain-timeout",
-            metavar="SECONDS",
-            min=0,
-            envvar="NYLON_DRAIN_TIMEOUT",
-            help="Seconds that running calls get once it is asked to stop. Default: 30.",
-        ),
-    ] = None,
-    app_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--app-dir",
-            metavar="DIR",
-            envvar="NYLON_APP_DIR",
-            help="Where the plugin is imported from. Default: the working directory.",
-        ),
-    ] = None,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check",
-            metavar="",
-            help="Load the plugin, say what it serves and whether the broker answers; exit.",
-        ),
-    ] = False,
-) -> None:
-    """Serve a plugin over NATS. Ctrl-C or SIGTERM drains, a second one stops at once."""
-    given: dict[str, Any] = {
-        "servers": [part.strip() for part in (nats or "").split(",") if part.strip()] or None,
-        "group": group,
-        "concurrency": concurrency,
-        "execution": execution.value if execution is not None else None,
-        "drain_timeout": drain_timeout,
-    }
-    options = {name: value for name, value in given.items() if value is not None}
-    directory = str(app_dir) if app_dir is not None else None
-    configure_logging()
-    if check:
-        check_worker(plugin, directory, options)
-        return
-    from nylon.supervisor import run_workers
-
-    raise typer.Exit(run_workers(plugin, workers=workers, app_dir=directory, **options))
+app.command()(worker)
 
 
 @app.command()
@@ -255,78 +144,8 @@ def demo(
         say("stopping")
 
 
-def check_worker(plugin: str, app_dir: str | None, options: dict[str, Any]) -> None:
-    """Load a plugin as a worker would, and say what it would serve."""
-    import asyncio
-
-    from nylon.serving import served_phases
-    from nylon.worker import WorkerSpec, resolve
-
-    loaded, settings = resolve(WorkerSpec(plugin=plugin, app_dir=app_dir, overrides=options))
-    for entry, phases in asyncio.run(served_phases(loaded, settings)).items():
-        print(f"{entry}: {', '.join(phases)}")
-    for problem in unreachable(list(settings.servers)):
-        say(f"warning: {problem}")
-    print(f"{plugin}: ok, for group {settings.group}")
-
-
 def required(config: Path | None) -> Path:
     """The configuration file, or a usage error."""
     if config is None:
         raise typer.BadParameter("give the configuration file: -c FILE, or NYLON_CONFIG")
     return config
-
-
-def configure_logging(*, level: str = "INFO") -> None:
-    """Log to standard error, the gateway's Rust half too. NYLON_LOG sets the level, for child processes as well."""
-    from nylon import _core
-    from nylon.logs import log_to_stderr
-
-    if os.environ.setdefault("NYLON_LOG", level).upper() == "WARNING":
-        os.environ["NYLON_LOG"] = "WARN"  # the word that both halves know
-    _core.start_logging(level)
-    log_to_stderr("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[], object]]:
-    """Take SIGINT and SIGTERM within the block, whose value waits for the first; the second ends the process.
-
-    A `SimpleQueue` and `os.write`, since a handler may interrupt this very thread inside any lock or print.
-    """
-    arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
-    asked = False
-
-    def handle(number: int, _frame: object) -> None:
-        nonlocal asked
-        if asked:
-            os.write(2, b"nylon: stopped at once\n")
-            os._exit(1)
-        asked = True
-        arrived.put(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, handle) for number in numbers]
-    try:
-        yield arrived.get
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
-def unreachable(servers: list[str], timeout: float = 2.0) -> list[str]:
-    """One line per NATS server that takes no connection within `timeout` seconds."""
-    import socket
-    from urllib.parse import urlsplit
-
-    problems = []
-    for server in servers:
-        parts = urlsplit(server if "://" in server else f"nats://{server}")
-        place = parts.netloc.rpartition("@")[2]  # without credentials
-        try:
-            address = (parts.hostname or "localhost", parts.port or 4222)
-            socket.create_connection(address, timeout).close()
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            problems.append(f"no NATS server answers at {place} ({why})")
-    return problems

@@ -8,7 +8,7 @@ import signal
 import sys
 
 from nylon import Gateway
-from nylon.cli import configure_logging
+from nylon.terminal import configure_logging
 
 
 def main() -> None:

@@ -1,0 +1,79 @@
+"""What every command shares with the terminal that it was typed in: messages, the log, signals."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+__all__ = ["configure_logging", "fail", "say", "stop_signals", "unreachable"]
+
+
+def say(text: str) -> None:
+    """Print to standard error: standard output belongs to what a command was asked for."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def fail(text: str) -> NoReturn:
+    """Print what went wrong and end with exit code 1."""
+    say(f"nylon: {text}")
+    raise SystemExit(1)
+
+
+def configure_logging(*, level: str = "INFO") -> None:
+    """Log to standard error, the gateway's Rust half too. NYLON_LOG sets the level, for child processes as well."""
+    from nylon import _core
+    from nylon.logs import log_to_stderr
+
+    if os.environ.setdefault("NYLON_LOG", level).upper() == "WARNING":
+        os.environ["NYLON_LOG"] = "WARN"  # the word that both halves know
+    _core.start_logging(level)
+    log_to_stderr("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[], object]]:
+    """Take SIGINT and SIGTERM within the block, whose value waits for the first; the second ends the process.
+
+    A `SimpleQueue` and `os.write`, since a handler may interrupt this very thread inside any lock or print.
+    """
+    arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
+    asked = False
+
+    def handle(number: int, _frame: object) -> None:
+        nonlocal asked
+        if asked:
+            os.write(2, b"nylon: stopped at once\n")
+            os._exit(1)
+        asked = True
+        arrived.put(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, handle) for number in numbers]
+    try:
+        yield arrived.get
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def unreachable(servers: list[str], timeout: float = 2.0) -> list[str]:
+    """One line per NATS server that takes no connection within `timeout` seconds."""
+    import socket
+    from urllib.parse import urlsplit
+
+    problems = []
+    for server in servers:
+        parts = urlsplit(server if "://" in server else f"nats://{server}")
+        place = parts.netloc.rpartition("@")[2]  # without credentials
+        try:
+            address = (parts.hostname or "localhost", parts.port or 4222)
+            socket.create_connection(address, timeout).close()
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            problems.append(f"no NATS server answers at {place} ({why})")
+    return problems
