@@ -1,4 +1,4 @@
-//! Tells the tasks of one thread to come to an end.
+//! Tells the tasks of one listener on one thread to come to an end.
 //!
 //! Every connection waits for this beside its requests, each time it is woken. Within one thread a flag and a list of
 //! wakers do, where a channel would take a lock for each look.

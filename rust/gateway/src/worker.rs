@@ -4,7 +4,6 @@
 //! no locks. Only the live plan comes from outside, swapped whole.
 
 use crate::pipeline::{LivePlan, LogQueue};
-use crate::stop::Stop;
 use crate::upstream::Pool;
 use arc_swap::{ArcSwap, Cache};
 use nylon_config::Plan;
@@ -19,8 +18,6 @@ pub struct Worker {
     pub logs: Rc<LogQueue>,
     /// The idle upstream connections of this thread.
     pub pool: Rc<Pool>,
-    /// Tells this thread's connections and listeners to end.
-    pub(crate) stop: Stop,
     connections: Cell<usize>,
 }
 
@@ -30,12 +27,17 @@ impl Worker {
         let limits = &live.load().plan.runtime;
         let pool = Rc::new(Pool::new(limits.upstream_keepalive_pool_size));
         let live = RefCell::new(Cache::new(live));
-        Rc::new(Worker { live, logs: Rc::default(), pool, stop: Stop::default(), connections: Cell::new(0) })
+        Rc::new(Worker { live, logs: Rc::default(), pool, connections: Cell::new(0) })
     }
 
     /// The plan that a new exchange runs under.
     pub fn live(&self) -> Arc<LivePlan> {
         self.live.borrow_mut().load().clone()
+    }
+
+    /// Holds on to no plan but the live one: the cache would keep the one before until the next request.
+    pub(crate) fn let_go(&self) {
+        self.live.borrow_mut().load();
     }
 
     /// A look at the plan that is live now.

@@ -4,6 +4,7 @@ use super::io::{ClientIo, Progress};
 use super::normalise::normalise;
 use super::{Client, Ends};
 use crate::pipeline::{self, BodyAborted, OutBody};
+use crate::stop::Stop;
 use crate::worker::Worker;
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, Version, header};
@@ -30,8 +31,8 @@ const FRESH: std::time::Duration = std::time::Duration::from_millis(50);
 /// The smallest buffer that hyper takes.
 const LEAST_BUFFER: usize = 8192;
 
-/// Serves `stream` until the client, a limit or `stopping` ends it.
-pub async fn serve_connection(worker: Rc<Worker>, stream: TcpStream, ends: Ends) {
+/// Serves `stream` until the client, a limit or `stop` ends it.
+pub(crate) async fn serve_connection(worker: Rc<Worker>, stop: &Stop, stream: TcpStream, ends: Ends) {
     let live = worker.live();
     let limits = &live.plan.limits;
     let progress = Progress::new(limits);
@@ -51,7 +52,6 @@ pub async fn serve_connection(worker: Rc<Worker>, stream: TcpStream, ends: Ends)
     let ip_value = address_value(ip);
     let client = Rc::new(Client { ip, ip_value, local, scheme: Scheme::Http, host: RefCell::new(None) });
     let io = TokioIo::new(ClientIo::new(stream, progress.clone()));
-    let own = worker.clone();
     let shared = progress.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, client, progress) = (worker.clone(), client.clone(), shared.clone());
@@ -76,7 +76,7 @@ pub async fn serve_connection(worker: Rc<Worker>, stream: TcpStream, ends: Ends)
         }
     });
     let connection = builder.serve_connection(io, service).with_upgrades();
-    let told = own.stop.told();
+    let told = stop.told();
     tokio::pin!(connection, told);
     tokio::select! {
         biased;

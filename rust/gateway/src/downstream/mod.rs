@@ -14,7 +14,7 @@ mod path;
 mod body;
 
 pub use body::{ClientBody, ClientBodyError};
-pub use connection::serve_connection;
+pub(crate) use connection::serve_connection;
 pub(crate) use normalise::strip_hop_by_hop;
 
 use http::HeaderValue;

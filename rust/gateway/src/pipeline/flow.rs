@@ -17,6 +17,8 @@ use std::time::Instant;
 
 /// One exchange × its rule.
 pub(super) struct Flow {
+    /// Before `live`, and so dropped before it: once nobody holds a plan, its hosts have no session left.
+    parts: Vec<Part>,
     pub(super) worker: Rc<Worker>,
     pub(super) live: Arc<LivePlan>,
     pub(super) rule: usize,
@@ -26,7 +28,6 @@ pub(super) struct Flow {
     pub(super) started: Instant,
     /// As the client sent it: it decides whether a body may follow, whatever a handler makes of the request.
     pub(super) client_method: Method,
-    parts: Vec<Part>,
 }
 
 const LENT: &str = "the exchange is lent only during a call, and a host always gives it back";
