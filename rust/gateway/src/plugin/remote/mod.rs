@@ -12,8 +12,16 @@ mod life;
 mod correlation;
 /// The live workers of a group and what their entries handle.
 mod workers;
-/// One call: send, wait, answer reads, check, apply.
+/// One call: its start, its course over workers, its end.
 mod call;
+/// A place among the calls in flight.
+mod admission;
+/// One attempt: send the call, and wait for what becomes of it.
+mod attempt;
+/// A call as it is written.
+mod outgoing;
+/// Bodies that a worker asks for while its handler runs.
+mod reads;
 /// What is kept of a session between its phases.
 mod session;
 
@@ -21,10 +29,11 @@ pub use connection::Connection;
 
 use super::{EntryTraits, Pending, PhaseCall, PluginEntry, PluginHost, UnknownEntry};
 use nylon_wire::{GroupSubjects, SubjectError};
+use session::Served;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use workers::{Group, Known};
+use workers::Group;
 
 /// Runs the entries of one plugin on the workers of one group.
 pub struct RemoteHost {
@@ -69,8 +78,7 @@ impl PluginHost for RemoteHost {
             plugin: self.plugin.clone(),
             name: name.into(),
             connection: self.connection.clone(),
-            group: self.group.clone(),
-            known: self.group.entry(name),
+            on: Arc::new(Served { group: self.group.clone(), known: self.group.entry(name) }),
         }))
     }
 
@@ -101,13 +109,19 @@ pub(crate) struct RemoteEntry {
     plugin: Arc<str>,
     name: Arc<str>,
     connection: Arc<Connection>,
-    group: Arc<Group>,
-    known: Known,
+    on: Arc<Served>,
+}
+
+impl RemoteEntry {
+    /// The group that serves a session that begins now.
+    fn serving(&self) -> &Arc<Served> {
+        &self.on
+    }
 }
 
 impl PluginEntry for RemoteEntry {
     fn traits(&self) -> EntryTraits {
-        self.known.traits()
+        self.on.known.traits()
     }
 
     fn call<'a>(&'a self, call: PhaseCall<'a>) -> Pending<'a> {

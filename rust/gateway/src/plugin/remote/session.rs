@@ -1,14 +1,23 @@
 //! A session's home: the worker that has its closures.
 
 use super::connection::Connection;
+use super::workers::{Group, Known};
 use nylon_core::PhaseMask;
 use nylon_wire::{Close, SessionId, Text};
 use std::sync::Arc;
+
+/// One entry on one group.
+pub(super) struct Served {
+    pub(super) group: Arc<Group>,
+    pub(super) known: Known,
+}
 
 /// What the gateway keeps of a session between its phases. Dropping it tells the worker, if that one keeps
 /// anything for it.
 pub(super) struct RemoteSession {
     connection: Arc<Connection>,
+    /// The group that serves all its phases, whatever is loaded meanwhile.
+    pub(super) on: Arc<Served>,
     pub(super) id: SessionId,
     pub(super) home: Option<Home>,
 }
@@ -26,8 +35,9 @@ pub(super) struct Home {
 }
 
 impl RemoteSession {
-    pub(super) fn new(connection: &Arc<Connection>) -> RemoteSession {
-        RemoteSession { connection: connection.clone(), id: connection.new_session(), home: None }
+    pub(super) fn new(connection: &Arc<Connection>, on: &Arc<Served>) -> RemoteSession {
+        let (connection, on) = (connection.clone(), on.clone());
+        RemoteSession { id: connection.new_session(), connection, on, home: None }
     }
 }
 
