@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use nylon_core::{Context, Exchange, Phase};
 use nylon_fuzz::within;
 use nylon_wire::{
-    Ack, BodyFrame, Busy, CallFrame, CallMeta, Claim, Close, Envelope, Grant, Info, Leave, Probe, ReadFrame,
+    Ack, BodyFrame, Busy, CallFrame, CallMeta, ChunkFrame, Claim, Close, CreditFrame, Envelope, Grant, Info, Leave, Probe, ReadFrame,
     Reply, Unknown, encode_call, limits,
 };
 
@@ -104,6 +104,6 @@ fuzz_target!(|data: &[u8]| {
         call(&frame);
         reply(&frame);
         info(&frame);
-        round_trip!(&frame, Ack Busy Unknown Claim Probe Grant ReadFrame BodyFrame Close Info Leave);
+        round_trip!(&frame, Ack Busy Unknown Claim Probe Grant ReadFrame BodyFrame ChunkFrame CreditFrame Close Info Leave);
     });
 });

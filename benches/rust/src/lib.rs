@@ -98,15 +98,12 @@ pub fn call(entry: &str) -> Vec<u8> {
 pub fn reply() -> Reply {
     let value = HeaderValue::from_static("0123456789abcdef0123456789abcdef0");
     Reply {
-        id: ID,
-        worker: "0123456789abcdef".into(),
-        outcome: Outcome::Next,
         ops: vec![Op::SetRequestHeader(HeaderName::from_static("x-user"), value)],
-        state: None,
         shape: Some(EntryShape {
             phases: PhaseMask::from_iter([Phase::RequestFilter]),
             ..EntryShape::default()
         }),
+        ..Reply::new(ID, "0123456789abcdef".into(), Outcome::Next)
     }
 }
 

@@ -232,6 +232,10 @@ impl BodySource for Given {
         let body = self.0.clone();
         Box::pin(async move { Ok(body) })
     }
+
+    fn limit(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// The gateway's host of one plugin.

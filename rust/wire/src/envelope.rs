@@ -76,8 +76,12 @@ pub enum Kind {
     Busy,
     /// Worker to gateway: send the body of this call.
     Read,
-    /// Gateway to worker: the body.
+    /// Gateway to worker: the body, or a part of it.
     Body,
+    /// Worker to gateway: a part of a body that a handler made.
+    Chunk,
+    /// Gateway to worker: so many more chunks may come.
+    Credit,
     /// Gateway to worker: do you have this call?
     Probe,
     /// Worker to gateway: no.
@@ -95,13 +99,15 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 15] = [
         Kind::Call,
         Kind::Reply,
         Kind::Ack,
         Kind::Busy,
         Kind::Read,
         Kind::Body,
+        Kind::Chunk,
+        Kind::Credit,
         Kind::Probe,
         Kind::Unknown,
         Kind::Claim,
@@ -111,7 +117,7 @@ impl Kind {
         Kind::Leave,
     ];
 
-    /// The name in a frame's `t`. `chunk` and `credit` are reserved.
+    /// The name in a frame's `t`.
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Call => "call",
@@ -120,6 +126,8 @@ impl Kind {
             Kind::Busy => "busy",
             Kind::Read => "read",
             Kind::Body => "body",
+            Kind::Chunk => "chunk",
+            Kind::Credit => "credit",
             Kind::Probe => "probe",
             Kind::Unknown => "unknown",
             Kind::Claim => "claim",

@@ -28,6 +28,10 @@ pub mod reply;
 pub mod sign;
 /// A body that did not travel with its call: asked for, and sent after.
 pub mod body;
+/// Parts of a body that a handler made, and the room for them.
+pub mod chunk;
+/// A body cut into parts, and put together again.
+pub mod transfer;
 /// Gateway to worker: a session is over.
 pub mod session;
 /// What a worker says of itself.
@@ -35,12 +39,14 @@ pub mod worker;
 /// The subjects that frames travel on.
 pub mod subjects;
 
-pub use body::{BodyFrame, ReadFrame, Which};
+pub use body::{BodyFrame, Part, ReadFrame, Which};
 pub use call::{BodyPart, CallFrame, CallMeta, encode_call};
+pub use chunk::{ChunkFrame, CreditFrame};
 pub use envelope::{CallId, Envelope, Kind, SessionId, Text, VERSION};
 pub use error::WireError;
 pub use reply::Reply;
 pub use session::Close;
 pub use sign::{Ack, Busy, Claim, Grant, Probe, Unknown};
 pub use subjects::{GroupSubjects, SubjectError};
+pub use transfer::{Incoming, Outgoing};
 pub use worker::{EntryInfo, EntryShape, Info, Leave};

@@ -5,6 +5,10 @@
 pub const MAX_FRAME: usize = 64 * 1024 * 1024;
 /// Bytes of a body that travel with a call that may not need it; a larger one is sent when it is asked for.
 pub const INLINE_BODY: usize = 256 * 1024;
+/// Bytes of one part of a body that travels in parts.
+pub const MAX_PART: usize = 128 * 1024;
+/// Parts of one body that are on their way at once: 1 MiB.
+pub const WINDOW: u64 = 8;
 /// Bytes of `ctx.state`.
 pub const MAX_STATE: usize = 64 * 1024;
 /// Bytes of a middleware's payload.

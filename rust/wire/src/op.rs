@@ -5,9 +5,11 @@ use crate::error::WireError;
 use crate::limits::{MAX_FRAME, MAX_NAME};
 use crate::reader::Reader;
 use crate::writer::Writer;
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use nylon_core::head::MAX_TARGET_PART;
 use nylon_core::{Op, TargetPart};
+use rmp::Marker;
 
 const SET_METHOD: u64 = 1;
 const SET_PATH: u64 = 2;
@@ -23,7 +25,15 @@ const REMOVE_RESPONSE_HEADER: u64 = 11;
 const SET_RESPONSE_BODY: u64 = 12;
 const SET_CHUNK: u64 = 13;
 
-pub(crate) fn write(writer: &mut Writer<'_>, op: &Op) {
+/// Writes a mutation. `apart` is the size of a body that has travelled before it and is not written here.
+pub(crate) fn write(writer: &mut Writer<'_>, op: &Op, apart: Option<u64>) {
+    let bin = |writer: &mut Writer<'_>, number, body: &[u8]| {
+        start(writer, number, 1);
+        match apart {
+            None => writer.bin(body),
+            Some(size) => writer.uint(size),
+        }
+    };
     match op {
         Op::SetMethod(method) => text(writer, SET_METHOD, method.as_str()),
         Op::SetPath(path) => text(writer, SET_PATH, path.as_str()),
@@ -54,18 +64,14 @@ fn text(writer: &mut Writer<'_>, number: u64, argument: &str) {
     writer.text(argument);
 }
 
-fn bin(writer: &mut Writer<'_>, number: u64, argument: &[u8]) {
-    start(writer, number, 1);
-    writer.bin(argument);
-}
-
 fn header(writer: &mut Writer<'_>, number: u64, name: &HeaderName, value: &HeaderValue) {
     start(writer, number, 2);
     writer.text(name.as_str());
     writer.bin(value.as_bytes());
 }
 
-pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Op, WireError> {
+/// Reads a mutation, and the size of its body where that has travelled before it.
+pub(crate) fn read(reader: &mut Reader<'_>) -> Result<(Op, Option<u64>), WireError> {
     let items = reader.array("an operation", 16)?;
     let number = if items == 0 { 0 } else { reader.uint("an operation's number")? };
     let arguments = match number {
@@ -78,21 +84,30 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Op, WireError> {
         return Err(WireError::Invalid { what: "an operation", why: "it has the wrong number of arguments" });
     }
     let argument = "an operation's argument";
-    Ok(match number {
+    let mut apart = None;
+    let mut body = |reader: &mut Reader<'_>| match reader.peek() {
+        Some(Marker::FixPos(_) | Marker::U8 | Marker::U16 | Marker::U32 | Marker::U64) => {
+            apart = Some(reader.uint(argument)?);
+            Ok(Bytes::new())
+        }
+        _ => reader.shared(argument, MAX_FRAME),
+    };
+    let op = match number {
         SET_METHOD => Op::method(reader.text(argument, MAX_NAME)?)?,
         SET_PATH => Op::path(reader.text(argument, MAX_TARGET_PART)?)?,
         SET_QUERY => Op::query(reader.text(argument, MAX_TARGET_PART)?)?,
         SET_REQUEST_HEADER => Op::SetRequestHeader(name(reader)?, value(reader)?),
         ADD_REQUEST_HEADER => Op::AddRequestHeader(name(reader)?, value(reader)?),
         REMOVE_REQUEST_HEADER => Op::RemoveRequestHeader(name(reader)?),
-        SET_REQUEST_BODY => Op::SetRequestBody(reader.shared(argument, MAX_FRAME)?),
+        SET_REQUEST_BODY => Op::SetRequestBody(body(reader)?),
         SET_STATUS => Op::status(reader.small("the status")?)?,
         SET_RESPONSE_HEADER => Op::SetResponseHeader(name(reader)?, value(reader)?),
         ADD_RESPONSE_HEADER => Op::AddResponseHeader(name(reader)?, value(reader)?),
         REMOVE_RESPONSE_HEADER => Op::RemoveResponseHeader(name(reader)?),
-        SET_RESPONSE_BODY => Op::SetResponseBody(reader.shared(argument, MAX_FRAME)?),
-        _ => Op::SetChunk(reader.shared(argument, MAX_FRAME)?),
-    })
+        SET_RESPONSE_BODY => Op::SetResponseBody(body(reader)?),
+        _ => Op::SetChunk(body(reader)?),
+    };
+    Ok((op, apart))
 }
 
 fn name(reader: &mut Reader<'_>) -> Result<HeaderName, WireError> {

@@ -1,5 +1,6 @@
 //! Worker to gateway: the result of a call.
 
+use crate::body::Which;
 use crate::envelope::{CallId, Kind, Text, read_frame, read_map, required};
 use crate::error::WireError;
 use crate::limits::{MAX_FRAME, MAX_NAME, MAX_OPS, MAX_STATE};
@@ -20,8 +21,13 @@ pub struct Reply {
     pub worker: Text,
     /// What the handler decided, or how it failed.
     pub outcome: Outcome,
+    /// The response's body follows in chunks while the handler writes it: an `end` that has only begun.
+    pub streams: bool,
     /// The mutations in order; none with a failure.
     pub ops: Vec<Op>,
+    /// Bodies among the mutations that travelled before the reply, in chunks: place in `ops`, size. There the
+    /// bytes are missing until [`Reply::put_back`].
+    pub apart: Vec<(usize, u64)>,
     /// The session's new state, where the handler changed it.
     pub state: Option<Bytes>,
     /// What the entry's handlers want, for a gateway that has not seen the worker's announcement.
@@ -29,6 +35,12 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// A reply with an outcome and nothing else.
+    pub fn new(id: CallId, worker: Text, outcome: Outcome) -> Reply {
+        let (ops, apart) = (Vec::new(), Vec::new());
+        Reply { id, worker, outcome, streams: false, ops, apart, state: None, shape: None }
+    }
+
     /// Appends the frame to `out`; on an error `out` is as it was.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
         let limits = [
@@ -44,6 +56,7 @@ impl Reply {
         writer.key(&mut map, "w").text(self.worker.as_str());
         writer.key(&mut map, "o").text(match self.outcome {
             Outcome::Next => "next",
+            Outcome::End if self.streams => "stream",
             Outcome::End => "end",
             Outcome::Failed(_) => "error",
         });
@@ -52,7 +65,10 @@ impl Reply {
         }
         if !self.ops.is_empty() {
             writer.key(&mut map, "op").array(self.ops.len());
-            self.ops.iter().for_each(|op| op::write(&mut writer, op));
+            for (place, op) in self.ops.iter().enumerate() {
+                let apart = self.apart.iter().find(|(at, _)| *at == place).map(|(_, size)| *size);
+                op::write(&mut writer, op, apart);
+            }
         }
         if let Some(state) = &self.state {
             writer.key(&mut map, "st").bin(state);
@@ -66,7 +82,7 @@ impl Reply {
     /// Reads a reply and checks that the phase allows each of its mutations: all of it is good, or none.
     pub fn decode(frame: &Bytes, phase: Phase, streaming: bool) -> Result<Reply, WireError> {
         let (mut id, mut worker, mut decision, mut failure) = (None, None, None, None);
-        let (mut ops, mut state, mut shape) = (Vec::new(), None, None);
+        let (mut ops, mut apart, mut state, mut shape) = (Vec::new(), Vec::new(), None, None);
         read_frame(frame, Kind::Reply, |key, reader| {
             match key {
                 b"id" => id = Some(CallId(reader.exactly("the call id")?)),
@@ -76,9 +92,11 @@ impl Reply {
                 b"op" => {
                     let count = reader.array("the mutations", MAX_OPS)?;
                     ops = Vec::with_capacity(count);
-                    for _ in 0..count {
-                        let op = op::read(reader)?;
+                    apart.clear();
+                    for place in 0..count {
+                        let (op, size) = op::read(reader)?;
                         op.check_phase(phase, streaming)?;
+                        apart.extend(size.map(|size| (place, size)));
                         ops.push(op);
                     }
                 }
@@ -88,18 +106,76 @@ impl Reply {
             }
             Ok(true)
         })?;
-        let outcome = match required(decision, "outcome (o)")? {
+        let decision = required(decision, "outcome (o)")?;
+        let streams = decision == "stream";
+        let outcome = match decision {
             "next" => Outcome::Next,
             "end" => Outcome::End,
+            "stream" if phase == Phase::RequestFilter => Outcome::End,
             "error" => Outcome::Failed(required(failure, "error (er)")?),
-            _ => return Err(WireError::Invalid { what: "the outcome", why: "it is next, end or error" }),
+            _ => {
+                return Err(WireError::Invalid {
+                    what: "the outcome",
+                    why: "it is next, end, error, or stream in request_filter",
+                });
+            }
         };
         if matches!(outcome, Outcome::Failed(_)) {
             ops.clear();
+            apart.clear();
             state = None;
         }
         let (id, worker) = (required(id, "call id (id)")?, required(worker, "worker (w)")?);
-        Ok(Reply { id, worker, outcome, ops, state, shape })
+        Ok(Reply { id, worker, outcome, streams, ops, apart, state, shape })
+    }
+
+    /// Takes out the bodies that are larger than `inline`, to be sent before the reply. Of several that one handler
+    /// has set in one place only the last one counts.
+    pub fn take_apart(&mut self, inline: usize) -> Vec<(Which, Bytes)> {
+        let mut seen = Vec::new();
+        let mut kept: Vec<Op> = Vec::with_capacity(self.ops.len());
+        for op in std::mem::take(&mut self.ops).into_iter().rev() {
+            match Which::of(&op) {
+                Some((which, _)) if seen.contains(&which) => {}
+                which => {
+                    seen.extend(which.map(|(which, _)| which));
+                    kept.push(op);
+                }
+            }
+        }
+        kept.reverse();
+        self.ops = kept;
+        let mut bodies = Vec::new();
+        for (place, op) in self.ops.iter_mut().enumerate() {
+            let (Op::SetRequestBody(body) | Op::SetResponseBody(body) | Op::SetChunk(body)) = op else {
+                continue;
+            };
+            if body.len() > inline {
+                let body = std::mem::take(body);
+                self.apart.push((place, body.len() as u64));
+                bodies.extend(Which::of(op).map(|(which, _)| (which, body)));
+            }
+        }
+        bodies
+    }
+
+    /// Puts the bodies that came before the reply where they belong.
+    ///
+    /// # Errors
+    /// When `body` does not have one of that size.
+    pub fn put_back(&mut self, mut body: impl FnMut(Which) -> Option<Bytes>) -> Result<(), WireError> {
+        for (place, size) in std::mem::take(&mut self.apart) {
+            const WHY: &str = "the body that it speaks of did not come before it";
+            let missing = WireError::Invalid { what: "a mutation", why: WHY };
+            let op = self.ops.get_mut(place).ok_or_else(|| missing.clone())?;
+            let Some((which, _)) = Which::of(op) else { return Err(missing) };
+            let came = body(which).filter(|body| body.len() as u64 == size).ok_or(missing)?;
+            let (Op::SetRequestBody(bytes) | Op::SetResponseBody(bytes) | Op::SetChunk(bytes)) = op else {
+                continue;
+            };
+            *bytes = came;
+        }
+        Ok(())
     }
 }
 

@@ -7,9 +7,9 @@ use nylon_core::{
     RequestHead, RequestId, ResponseBody, ResponseHead, Scheme, Sent, TargetPart,
 };
 use nylon_wire::{
-    Ack, BodyFrame, BodyPart, Busy, CallFrame, CallId, CallMeta, Claim, Close, EntryInfo, EntryShape,
-    Envelope, Grant, Info, Kind, Leave, Probe, ReadFrame, Reply, SessionId, Text, Unknown, Which, WireError,
-    encode_call, limits,
+    Ack, BodyFrame, BodyPart, Busy, CallFrame, CallId, CallMeta, ChunkFrame, Claim, Close, CreditFrame,
+    EntryInfo, EntryShape, Envelope, Grant, Info, Kind, Leave, Part, Probe, ReadFrame, Reply, SessionId,
+    Text, Unknown, Which, WireError, encode_call, limits,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -218,7 +218,7 @@ proptest! {
     ) {
         let outcome = if end { Outcome::End } else { Outcome::Next };
         let sent =
-            Reply { id: CallId([9; 16]), worker: "w1".into(), outcome, ops, state, shape: Some(shape) };
+            Reply { ops, state, shape: Some(shape), ..Reply::new(CallId([9; 16]), "w1".into(), outcome) };
         let frame = encoded(|out| sent.encode(out));
         prop_assert_eq!(Reply::decode(&frame, Phase::RequestFilter, false).expect("decode"), sent);
     }
@@ -246,9 +246,7 @@ proptest! {
         sent in exchange(), ops in vec(op(), 0..6), at in any::<prop::sample::Index>(), with in any::<u8>(), cut in any::<bool>()
     ) {
         let call = encoded(|out| encode_call(out, &meta(), &plain_call(Phase::Logging), &sent));
-        let reply = Reply {
-            id: CallId([9; 16]), worker: "w1".into(), outcome: Outcome::End, ops, state: None, shape: None,
-        };
+        let reply = Reply { ops, ..Reply::new(CallId([9; 16]), "w1".into(), Outcome::End) };
         for frame in [call, encoded(|out| reply.encode(out))] {
             let mut raw = frame.to_vec();
             let at = at.index(raw.len());
@@ -267,6 +265,7 @@ fn decode_everything(frame: &Bytes) {
         let _ = Reply::decode(frame, phase, false);
     }
     let _ = (Ack::decode(frame), Busy::decode(frame), ReadFrame::decode(frame), BodyFrame::decode(frame));
+    let _ = (ChunkFrame::decode(frame), CreditFrame::decode(frame));
     let _ = (Probe::decode(frame), Unknown::decode(frame), Claim::decode(frame), Grant::decode(frame));
     let _ = (Close::decode(frame), Info::decode(frame), Leave::decode(frame));
 }
@@ -287,12 +286,29 @@ fn small_frames_round_trip() {
         let grant = Grant { id, granted };
         assert_eq!(Grant::decode(&encoded(|out| grant.encode(out))), Ok(grant));
     }
-    let read = ReadFrame { id, worker: worker.clone(), which: Which::Response };
-    assert_eq!(ReadFrame::decode(&encoded(|out| read.encode(out))), Ok(read));
+    for up_to in [None, Some(0), Some(u64::MAX)] {
+        let read = ReadFrame { id, worker: worker.clone(), which: Which::Response, up_to };
+        assert_eq!(ReadFrame::decode(&encoded(|out| read.encode(out))), Ok(read));
+    }
     let failure = Failure::new(FailureKind::BodyTooLarge, "11 MiB");
-    for body in [Ok(Bytes::from_static(b"abc")), Ok(Bytes::new()), Err(failure)] {
+    let part = Part { number: 3, total: 1 << 40, data: Bytes::from_static(b"abc") };
+    for body in [Ok(Part::whole(Bytes::new())), Ok(part), Err(failure.clone())] {
         let body = BodyFrame { id, which: Which::Request, body, remaining: Duration::from_millis(17) };
         assert_eq!(BodyFrame::decode(&encoded(|out| body.encode(out))), Ok(body));
+    }
+    for which in [Which::Request, Which::Response, Which::Chunk, Which::Stream] {
+        let total = if which == Which::Stream { 0 } else { 1 << 33 };
+        let data = Bytes::from_static(b"abc");
+        let chunk = ChunkFrame { id, worker: worker.clone(), which, number: 7, total, data, end: None };
+        assert_eq!(ChunkFrame::decode(&encoded(|out| chunk.encode(out))).as_ref(), Ok(&chunk));
+        for end in [Ok(()), Err(failure.clone())] {
+            let last = ChunkFrame { which: Which::Stream, total: 0, end: Some(end), ..chunk.clone() };
+            assert_eq!(ChunkFrame::decode(&encoded(|out| last.encode(out))), Ok(last));
+        }
+        for up_to in [Ok(16), Err(failure.clone())] {
+            let credit = CreditFrame { id, which, up_to };
+            assert_eq!(CreditFrame::decode(&encoded(|out| credit.encode(out))), Ok(credit));
+        }
     }
     let close = Close { session: SessionId([4; 16]) };
     assert_eq!(Close::decode(&encoded(|out| close.encode(out))), Ok(close));
@@ -306,14 +322,8 @@ fn every_failure_kind_survives_and_carries_no_mutation() {
     for kind in [Raised, Undecided, TimedOut, Unavailable, Overloaded, WorkerDied, Protocol, UnknownEntry] {
         let outcome = Outcome::Failed(Failure::new(kind, "why"));
         let ops = vec![Op::status(204).expect("status")];
-        let sent = Reply {
-            id: CallId([0; 16]),
-            worker: "w".into(),
-            outcome: outcome.clone(),
-            ops,
-            state: Some(Bytes::from_static(b"\x80")),
-            shape: None,
-        };
+        let state = Some(Bytes::from_static(b"\x80"));
+        let sent = Reply { ops, state, ..Reply::new(CallId([0; 16]), "w".into(), outcome.clone()) };
         let got =
             Reply::decode(&encoded(|out| sent.encode(out)), Phase::RequestFilter, false).expect("decode");
         assert_eq!((got.outcome, got.ops.len(), got.state), (outcome, 0, None));
@@ -326,14 +336,7 @@ fn a_mutation_that_the_phase_forbids_spoils_the_whole_reply() {
         Op::AddResponseHeader(HeaderName::from_static("x-a"), HeaderValue::from_static("1")),
         Op::SetRequestHeader(HeaderName::from_static("x-b"), HeaderValue::from_static("1")),
     ];
-    let reply = Reply {
-        id: CallId([0; 16]),
-        worker: "w".into(),
-        outcome: Outcome::Next,
-        ops,
-        state: None,
-        shape: None,
-    };
+    let reply = Reply { ops, ..Reply::new(CallId([0; 16]), "w".into(), Outcome::Next) };
     let frame = encoded(|out| reply.encode(out));
     assert!(Reply::decode(&frame, Phase::RequestFilter, false).is_ok());
     for (phase, streaming) in
@@ -417,9 +420,52 @@ fn what_is_over_a_limit_is_refused_by_the_sender_and_leaves_the_buffer_as_it_was
 fn the_text_of_an_error_is_cut_inside_no_character() {
     let message = "é".repeat(limits::MAX_MESSAGE);
     let outcome = Outcome::Failed(Failure::new(FailureKind::Raised, message));
-    let reply =
-        Reply { id: CallId([0; 16]), worker: "w".into(), outcome, ops: vec![], state: None, shape: None };
+    let reply = Reply::new(CallId([0; 16]), "w".into(), outcome);
     let frame = encoded(|out| reply.encode(out));
     let got = Reply::decode(&frame, Phase::Logging, false).expect("decode");
     assert!(matches!(got.outcome, Outcome::Failed(f) if f.message == "é".repeat(limits::MAX_MESSAGE / 2)));
+}
+
+#[test]
+fn a_large_body_travels_before_its_reply_and_comes_back_where_it_was() {
+    let large = |byte| Bytes::from(vec![byte; 100]);
+    let sent = Reply {
+        ops: vec![
+            Op::SetRequestBody(large(1)),
+            Op::status(201).expect("status"),
+            Op::SetResponseBody(Bytes::from_static(b"small")),
+            Op::SetRequestBody(large(2)),
+        ],
+        ..Reply::new(CallId([1; 16]), "w".into(), Outcome::End)
+    };
+    let mut reply = sent.clone();
+    let bodies = reply.take_apart(99);
+    assert_eq!(bodies, [(Which::Request, large(2))], "of two the last one counts");
+    let frame = encoded(|out| reply.encode(out));
+    assert!(frame.len() < 100);
+    let read = || Reply::decode(&frame, Phase::RequestFilter, false).expect("decode");
+    assert_eq!(read().apart, [(2, 100)]);
+    let mut whole = read();
+    whole.put_back(|which| (which == Which::Request).then(|| large(2))).expect("it came");
+    assert_eq!(whole.ops, sent.ops[1..]);
+    assert!(read().put_back(|_| None).is_err(), "it did not come");
+    assert!(read().put_back(|_| Some(large(2).slice(1..))).is_err(), "another size came");
+}
+
+#[test]
+fn only_a_request_filter_streams() {
+    let reply = Reply { streams: true, ..Reply::new(CallId([1; 16]), "w".into(), Outcome::End) };
+    let frame = encoded(|out| reply.encode(out));
+    assert_eq!(Reply::decode(&frame, Phase::RequestFilter, false), Ok(reply));
+    assert!(Reply::decode(&frame, Phase::ResponseFilter, false).is_err());
+}
+
+#[test]
+fn a_chunk_over_its_limit_is_neither_written_nor_read() {
+    let data = Bytes::from(vec![1; limits::MAX_PART + 1]);
+    let (id, worker, which) = (CallId([1; 16]), Text::from("w"), Which::Stream);
+    let mut chunk = ChunkFrame { id, worker, which, number: 0, total: 0, data, end: None };
+    assert!(chunk.encode(&mut Vec::new()).is_err());
+    chunk.data = Bytes::from(vec![1; limits::MAX_PART]);
+    assert!(ChunkFrame::decode(&encoded(|out| chunk.encode(out))).is_ok());
 }

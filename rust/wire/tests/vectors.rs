@@ -9,8 +9,9 @@ use nylon_core::{
     RequestHead, RequestId, Scheme, TargetPart,
 };
 use nylon_wire::{
-    Ack, BodyFrame, Busy, CallFrame, CallId, CallMeta, Claim, Close, EntryInfo, EntryShape, Grant, Info,
-    Leave, Probe, ReadFrame, Reply, SessionId, Text, Unknown, Which, WireError, encode_call,
+    Ack, BodyFrame, Busy, CallFrame, CallId, CallMeta, ChunkFrame, Claim, Close, CreditFrame, EntryInfo,
+    EntryShape, Grant, Info, Leave, Part, Probe, ReadFrame, Reply, SessionId, Text, Unknown, Which,
+    WireError, encode_call,
 };
 use rmp::Marker;
 use serde_json::{Value, json};
@@ -95,9 +96,17 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
     ];
     let state = Some(Bytes::from_static(b"\x80"));
     let reply =
-        |outcome, ops, state, shape| Reply { id: ID, worker: worker.clone(), outcome, ops, state, shape };
+        |outcome, ops, state, shape| Reply { ops, state, shape, ..Reply::new(ID, worker.clone(), outcome) };
     let raised = Outcome::Failed(Failure::new(FailureKind::Raised, "ValueError: boom"));
     let body = |body| BodyFrame { id: ID, which: Which::Request, body, remaining: Duration::from_millis(99) };
+    let read = |up_to| ReadFrame { id: ID, worker: worker.clone(), which: Which::Request, up_to };
+    let chunk = |which, number, total, data: &'static [u8], end| {
+        let data = Bytes::from_static(data);
+        ChunkFrame { id: ID, worker: worker.clone(), which, number, total, data, end }
+    };
+    let credit = |which, up_to| CreditFrame { id: ID, which, up_to };
+    let why = Failure::new(FailureKind::Raised, "ValueError: boom");
+    let gone = Failure::new(FailureKind::Cancelled, "the client went away");
     let refused = Failure::new(FailureKind::BodyTooLarge, "over 10 MiB");
     let entries = vec![EntryInfo { name: "check".into(), shape }];
     let info = Info {
@@ -135,9 +144,39 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ("reply of a handler that raised", frame(|o| reply(raised, vec![], None, None).encode(o))),
         ("ack", frame(|o| Ack { id: ID, worker: worker.clone() }.encode(o))),
         ("busy", frame(|o| Busy { id: ID, worker: worker.clone() }.encode(o))),
-        ("read", frame(|o| ReadFrame { id: ID, worker: worker.clone(), which: Which::Request }.encode(o))),
-        ("body", frame(|o| body(Ok(Bytes::from_static(b"abc"))).encode(o))),
+        (
+            "reply whose response body came before it, in chunks",
+            frame(|o| {
+                let (ops, apart) = (vec![Op::SetResponseBody(Bytes::new())], vec![(0, 1 << 20)]);
+                Reply { ops, apart, ..Reply::new(ID, worker.clone(), Outcome::End) }.encode(o)
+            }),
+        ),
+        (
+            "reply that begins a stream",
+            frame(|o| {
+                let ops = vec![Op::status(200).expect("status")];
+                Reply { streams: true, ops, ..Reply::new(ID, worker.clone(), Outcome::End) }.encode(o)
+            }),
+        ),
+        ("read", frame(|o| read(None).encode(o))),
+        ("read in parts", frame(|o| read(Some(8)).encode(o))),
+        ("body", frame(|o| body(Ok(Part::whole(Bytes::from_static(b"abc")))).encode(o))),
+        (
+            "body, its second part",
+            frame(|o| {
+                body(Ok(Part { number: 1, total: 300_000, data: Bytes::from_static(b"abc") })).encode(o)
+            }),
+        ),
         ("body that is refused", frame(|o| body(Err(refused)).encode(o))),
+        ("chunk of a body", frame(|o| chunk(Which::Response, 1, 300_000, b"abc", None).encode(o))),
+        ("chunk of a stream", frame(|o| chunk(Which::Stream, 0, 0, b"abc", None).encode(o))),
+        ("chunk that ends a stream", frame(|o| chunk(Which::Stream, 1, 0, b"", Some(Ok(()))).encode(o))),
+        (
+            "chunk that breaks a stream off",
+            frame(|o| chunk(Which::Stream, 1, 0, b"", Some(Err(why.clone()))).encode(o)),
+        ),
+        ("credit", frame(|o| credit(Which::Response, Ok(9)).encode(o))),
+        ("credit that ends a transfer", frame(|o| credit(Which::Stream, Err(gone)).encode(o))),
         ("probe", frame(|o| Probe { id: ID }.encode(o))),
         ("unknown", frame(|o| Unknown { id: ID, worker: worker.clone() }.encode(o))),
         ("claim", frame(|o| Claim { id: ID, worker: worker.clone() }.encode(o))),

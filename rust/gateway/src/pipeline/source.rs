@@ -62,6 +62,10 @@ impl BodySource for RequestSource {
             result
         })
     }
+
+    fn limit(&self) -> usize {
+        self.limit
+    }
 }
 
 fn failure(error: &ClientBodyError, limit: usize) -> Failure {

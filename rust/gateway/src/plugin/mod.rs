@@ -106,4 +106,7 @@ pub trait BodySource {
     /// Reads the whole body, within the plan's limits for size and for the client's pace. A second call gives
     /// the same bytes again.
     fn read(&mut self) -> LocalBoxFuture<'_, Result<Bytes, Failure>>;
+
+    /// The plan's limit for a body that is held in memory, in bytes.
+    fn limit(&self) -> usize;
 }

@@ -62,6 +62,10 @@ impl BodySource for SlowBody {
             self.1.clone()
         })
     }
+
+    fn limit(&self) -> usize {
+        10 << 20
+    }
 }
 
 pub(crate) struct Gateway {

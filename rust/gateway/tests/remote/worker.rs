@@ -51,7 +51,7 @@ pub(crate) struct Worker {
 }
 
 pub(crate) fn reply(call: &CallFrame, worker: &str, outcome: Outcome) -> Reply {
-    Reply { id: call.id, worker: worker.into(), outcome, ops: Vec::new(), state: None, shape: None }
+    Reply::new(call.id, worker.into(), outcome)
 }
 
 pub(crate) fn shape(phases: &[Phase], session: bool) -> EntryShape {
@@ -195,7 +195,7 @@ impl Serving {
             Answer::Busy => self.send(to, |out| Busy { id, worker: worker.into() }.encode(out)).await,
             Answer::Raw(raw) => self.client.publish(to, raw).await.expect("publish"),
             Answer::Read(make) => {
-                let read = ReadFrame { id, worker: worker.into(), which: Which::Request };
+                let read = ReadFrame { id, worker: worker.into(), which: Which::Request, up_to: None };
                 self.send(to.clone(), |out| read.encode(out)).await;
                 return Some((to, make));
             }

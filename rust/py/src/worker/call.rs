@@ -15,6 +15,7 @@ const GRACE: Duration = Duration::from_millis(50);
 const MAX_BODY_WAIT: Duration = Duration::from_secs(600);
 
 /// What is needed to answer.
+#[derive(Clone)]
 pub(crate) struct Origin {
     /// The call.
     pub(crate) id: CallId,
@@ -92,7 +93,7 @@ impl RemoteCall {
 impl Owner for RemoteCall {
     fn finished(&self, finished: Finished) {
         self.shared.forget(self.origin.id);
-        self.shared.answer(&self.origin, finished);
+        self.shared.answer(self.origin.clone(), finished);
         if !self.pooled {
             self.release();
         }

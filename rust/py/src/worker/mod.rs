@@ -13,6 +13,8 @@ mod receive;
 mod sessions;
 /// One call as the owner of its context.
 mod call;
+/// Bodies that travel in parts.
+mod bodies;
 /// Threads for `def` handlers.
 mod pool;
 /// What the threads share, and the way out.

@@ -61,6 +61,17 @@ impl Outbox {
         self.max_payload = bytes;
     }
 
+    /// What the server said it takes.
+    pub(crate) fn max_payload(&self) -> usize {
+        self.max_payload
+    }
+
+    /// Whether a publication of about so many bytes would be taken.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        // Twice as much, so that a body's parts never keep a small frame out.
+        self.commands.len() + 2 * bytes <= MAX_WAITING
+    }
+
     /// Whether there is nothing to write.
     pub(crate) fn is_empty(&self) -> bool {
         self.commands.is_empty()

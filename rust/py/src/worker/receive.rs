@@ -5,6 +5,7 @@
 //! asyncio's own loop a gateway knows who has its call before any handler of the batch can block or end the
 //! process; uvloop writes at the end of its turn, after the handlers' first steps.
 
+use super::bodies::{Received, STALL};
 use super::call::{Origin, RemoteCall};
 use super::pool::Job;
 use super::report;
@@ -71,6 +72,7 @@ impl Shared {
         let handled = match peeked {
             Ok(Envelope { kind: Kind::Call, .. }) => self.receive_call(py, own, &reply, frame, ready),
             Ok(Envelope { kind: Kind::Body, .. }) if own => self.receive_body(py, frame, ready),
+            Ok(Envelope { kind: Kind::Credit, .. }) if own => self.receive_credit(frame),
             Ok(Envelope { kind: Kind::Close, .. }) if own => Close::decode(frame).map(|close| {
                 let kept = locked(&self.sessions).close(close.session);
                 drop(kept);
@@ -219,26 +221,40 @@ impl Shared {
         frame: &Bytes,
         ready: &mut Vec<Ready>,
     ) -> Result<(), WireError> {
-        let BodyFrame { id, which, body, remaining } = BodyFrame::decode(frame)?;
-        let due = Instant::now() + remaining.min(MAX_REMAINING);
+        let frame = BodyFrame::decode(frame)?;
+        let (id, which) = (frame.id, frame.which);
+        let left = frame.remaining.min(MAX_REMAINING);
+        let now = Instant::now();
         let parked = locked(&self.parked).remove(&id);
         if let Some(mut call) = parked {
-            call.due = due;
-            match (body, which) {
-                (Err(failure), _) => {
+            call.due = now + left;
+            match (self.take_part(&call.origin, frame), which) {
+                (Received::Part, _) => {
+                    call.due = now + left.max(STALL);
+                    locked(&self.parked).insert(id, call);
+                    return Ok(());
+                }
+                (Received::Done(Err(failure)), _) => {
                     self.refuse(&call.origin, failure.kind, failure.message);
                     self.release();
                     return Ok(());
                 }
-                (Ok(bytes), Which::Request) => call.frame.request_body = BodyPart::Bytes(bytes),
-                (Ok(bytes), Which::Response) => call.frame.response_body = BodyPart::Bytes(bytes),
+                (Received::Done(Ok(bytes)), Which::Request) => {
+                    call.frame.request_body = BodyPart::Bytes(bytes);
+                }
+                (Received::Done(Ok(bytes)), _) => call.frame.response_body = BodyPart::Bytes(bytes),
             }
             self.prepare(py, call, ready);
         } else if let Some(call) = self.running(id) {
-            call.owner.put_off(due);
-            call.supply_body(body);
-            if let Err(error) = wake_readers(py, &*call) {
-                report::error(py, "handing a body to its handler failed", &error);
+            match self.take_part(&call.owner.origin, frame) {
+                Received::Part => call.owner.put_off(now + left.max(STALL)),
+                Received::Done(body) => {
+                    call.owner.put_off(now + left);
+                    call.supply_body(body);
+                    if let Err(error) = wake_readers(py, &*call) {
+                        report::error(py, "handing a body to its handler failed", &error);
+                    }
+                }
             }
         }
         // Else the call is over: its handler did not wait for the body.
@@ -290,7 +306,10 @@ fn missing_body(frame: &CallFrame, entry: &Entry) -> Option<Which> {
         Phase::RequestFilter if shape.body && !matches!(frame.request_body, BodyPart::Bytes(_)) => {
             Some(Which::Request)
         }
-        Phase::ResponseBodyFilter if matches!(frame.response_body, BodyPart::Held { .. }) => {
+        // Also in response_filter, where a body that an earlier handler has set can be read.
+        Phase::ResponseFilter | Phase::ResponseBodyFilter
+            if matches!(frame.response_body, BodyPart::Held { .. }) =>
+        {
             Some(Which::Response)
         }
         _ => None,

@@ -3,6 +3,7 @@
 //! The loop's thread receives and dispatches (`receive.rs`), threads of the pool answer too. No lock is held while Python
 //! code runs, and none but the one it is about.
 
+use super::bodies::Transfers;
 use super::call::{Origin, RemoteCall};
 use super::counters::Counters;
 use super::outbox::{Outbox, Publication, Refused};
@@ -13,7 +14,7 @@ use super::wake::Wake;
 use crate::context::Lease;
 use crate::registry::{Entry, SessionHandlers};
 use nylon_core::{Failure, FailureKind, Finished, Outcome};
-use nylon_wire::{CallId, GroupSubjects, ReadFrame, Reply, Text, Which, WireError};
+use nylon_wire::{CallId, GroupSubjects, Reply, Text, WireError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::cell::RefCell;
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) sessions: Mutex<Sessions<Arc<SessionHandlers>>>,
     pub(crate) parked: Mutex<HashMap<CallId, Parked>>,
+    pub(crate) transfers: Transfers,
     pub(crate) stepper: Mutex<Option<Py<PyAny>>>,
     running: Mutex<HashMap<CallId, Arc<Lease<RemoteCall>>>>,
     subscriptions: Mutex<Vec<(u64, bool)>>,
@@ -86,6 +88,7 @@ impl Shared {
             counters: Counters::default(),
             sessions: Mutex::default(),
             parked: Mutex::default(),
+            transfers: Transfers::default(),
             stepper: Mutex::default(),
             running: Mutex::default(),
             subscriptions: Mutex::default(),
@@ -186,6 +189,16 @@ impl Shared {
         all
     }
 
+    /// Bytes of the largest message that the server takes.
+    pub(crate) fn max_payload(&self) -> usize {
+        locked(&self.outbox).max_payload()
+    }
+
+    /// Whether a frame of about so many bytes can be published now.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        locked(&self.outbox).has_room(bytes)
+    }
+
     /// Publications that were dropped because too much was waiting.
     pub(crate) fn dropped(&self) -> u64 {
         locked(&self.outbox).dropped()
@@ -217,34 +230,24 @@ impl Shared {
     }
 
     /// Answers a call with what its handler came to.
-    pub(crate) fn answer(&self, origin: &Origin, finished: Finished) {
+    pub(crate) fn answer(&self, origin: Origin, finished: Finished) {
         let nanoseconds = u64::try_from(origin.came.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.counters.nanoseconds.fetch_add(nanoseconds, Relaxed);
-        let reply = Reply {
-            id: origin.id,
-            worker: self.setup.worker.clone(),
-            outcome: finished.outcome,
-            ops: finished.ops,
-            state: finished.state,
-            shape: origin.shape,
-        };
-        self.reply(origin, reply);
+        let Finished { outcome, ops, state, .. } = finished;
+        let worker = self.setup.worker.clone();
+        let reply = Reply { ops, state, shape: origin.shape, ..Reply::new(origin.id, worker, outcome) };
+        self.send_reply(origin, reply);
     }
 
     /// Answers a call that no handler ran for.
     pub(crate) fn refuse(&self, origin: &Origin, kind: FailureKind, why: impl Into<String>) {
-        let reply = Reply {
-            id: origin.id,
-            worker: self.setup.worker.clone(),
-            outcome: Outcome::Failed(Failure::new(kind, why)),
-            ops: Vec::new(),
-            state: None,
-            shape: origin.shape,
-        };
-        self.reply(origin, reply);
+        let outcome = Outcome::Failed(Failure::new(kind, why));
+        let reply = Reply::new(origin.id, self.setup.worker.clone(), outcome);
+        self.reply(origin, Reply { shape: origin.shape, ..reply });
     }
 
-    fn reply(&self, origin: &Origin, mut reply: Reply) {
+    /// Sends a reply that fits into a message.
+    pub(crate) fn reply(&self, origin: &Origin, mut reply: Reply) {
         if let Outcome::Failed(failure) = &reply.outcome {
             self.counters.failed(failure);
         }
@@ -256,7 +259,7 @@ impl Shared {
             // Counted by the outbox; a second, smaller frame would not fit either.
             Err(Unsent::Refused(Refused::Full)) => return,
             Err(Unsent::Refused(Refused::TooLarge { limit })) => {
-                format!("the reply is over the broker's max_payload of {limit} bytes: send a smaller body")
+                format!("the reply is over the broker's max_payload of {limit} bytes: set fewer headers")
             }
             Err(Unsent::Wire(error)) => format!("the reply cannot be sent: {error}"),
         };
@@ -269,18 +272,17 @@ impl Shared {
         }
     }
 
-    /// Asks the gateway for a body. False where nothing more can be sent.
-    pub(crate) fn ask_body(&self, origin: &Origin, which: Which) -> bool {
-        let frame = ReadFrame { id: origin.id, worker: self.setup.worker.clone(), which };
-        self.publish(&origin.reply, |out| frame.encode(out).map_err(Unsent::Wire)).is_ok()
-    }
-
     // ---- what runs ----
 
     /// Reserves room for one call; false where there is none.
     pub(crate) fn reserve(&self) -> bool {
         let room = |running| (running < self.setup.concurrency).then_some(running + 1);
         self.in_flight.fetch_update(SeqCst, SeqCst, room).is_ok()
+    }
+
+    /// Takes a slot whether there is one or not: for what follows from a call that had one.
+    pub(crate) fn hold(&self) {
+        self.in_flight.fetch_add(1, SeqCst);
     }
 
     pub(crate) fn release(&self) {
@@ -301,6 +303,7 @@ impl Shared {
     pub(crate) fn forget(&self, id: CallId) {
         let call = locked(&self.running).remove(&id);
         drop(call);
+        self.transfers.forget(id);
     }
 
     pub(crate) fn running(&self, id: CallId) -> Option<Arc<Lease<RemoteCall>>> {
@@ -309,7 +312,9 @@ impl Shared {
 
     /// Whether a call with this id is here already.
     pub(crate) fn has(&self, id: CallId) -> bool {
-        locked(&self.running).contains_key(&id) || locked(&self.parked).contains_key(&id)
+        locked(&self.running).contains_key(&id)
+            || locked(&self.parked).contains_key(&id)
+            || self.transfers.has(id)
     }
 
     /// Gives up calls that are late, or all; on the loop's thread. Sessions of silent gateways end too.
@@ -336,9 +341,11 @@ impl Shared {
         for call in parked {
             const NO_BODY: &str = "the gateway did not send the body in time";
             let failure = all.cloned().unwrap_or_else(|| Failure::new(FailureKind::TimedOut, NO_BODY));
+            self.transfers.forget(call.origin.id);
             self.refuse(&call.origin, failure.kind, failure.message);
             self.release();
         }
+        self.look_after_transfers(all.is_some());
         let over = match all {
             None => locked(&self.sessions).expire(now),
             Some(_) => locked(&self.sessions).clear(),

@@ -4,7 +4,7 @@ use super::call::Running;
 use super::correlation::{Event, Waiting};
 use super::life::Life;
 use nylon_core::{Failure, FailureKind};
-use nylon_wire::{Busy, Envelope, Kind, ReadFrame, Reply, SessionId, Text, WireError};
+use nylon_wire::{Busy, ChunkFrame, Envelope, Kind, ReadFrame, Reply, SessionId, Text, WireError};
 use std::sync::Arc;
 use tokio::time::timeout_at;
 
@@ -57,9 +57,10 @@ impl Running<'_> {
             match Envelope::peek(&frame).map_err(|why| protocol(&why))?.kind {
                 Kind::Reply => {
                     let streaming = self.exchange.chunk.is_some();
-                    let reply =
+                    let mut reply =
                         Reply::decode(&frame, self.call.phase, streaming).map_err(|why| protocol(&why))?;
                     if reply.id == self.id {
+                        self.attach_bodies(&mut reply).map_err(|why| protocol(&why))?;
                         return Ok(Round::Replied(reply));
                     }
                     tracing::warn!("a reply to another call came in and was ignored: {:?}", reply.id);
@@ -71,6 +72,10 @@ impl Running<'_> {
                 Kind::Read => {
                     let read = ReadFrame::decode(&frame).map_err(|why| protocol(&why))?;
                     self.answer_read(read, &life).await?;
+                }
+                Kind::Chunk => {
+                    let chunk = ChunkFrame::decode(&frame).map_err(|why| protocol(&why))?;
+                    self.take_chunk(chunk, &life).await?;
                 }
                 // Acks do not come this far, and nothing else is an answer to a call.
                 kind => {

@@ -6,6 +6,7 @@
 use super::RemoteEntry;
 use super::admission::permit;
 use super::attempt::{Round, unavailable};
+use super::bodies::Bodies;
 use super::correlation::Waiting;
 use super::session::{Home, RemoteSession, Served};
 use super::workers::Group;
@@ -33,8 +34,8 @@ pub(super) fn run<'a>(entry: &'a RemoteEntry, phase_call: PhaseCall<'a>) -> Pend
     let on = remote.on.clone();
     Pending::Later(Box::pin(async move {
         let _counted = Counted::new(&on.group);
-        let id = entry.connection.new_call();
-        let mut running = Running { entry, on, exchange, call, policy, deadline, home, id, body };
+        let (id, bodies) = (entry.connection.new_call(), Bodies::new(body.limit() as u64));
+        let mut running = Running { entry, on, exchange, call, policy, deadline, home, id, body, bodies };
         let result = running.result(remote).await;
         let Running { exchange, call, .. } = running;
         match result {
@@ -101,6 +102,8 @@ pub(super) struct Running<'a> {
     home: Option<Home>,
     pub(super) id: CallId,
     pub(super) body: &'a mut dyn BodySource,
+    /// What of bodies travels in parts.
+    pub(super) bodies: Bodies,
 }
 
 /// Remembers, also when the call is given up, which worker has something of the session.

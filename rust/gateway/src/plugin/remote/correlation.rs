@@ -17,8 +17,9 @@ use std::task::{Poll, Waker};
 
 /// Enough for the data-plane threads of one machine to rarely meet in one.
 const SHARDS: u32 = 16;
-/// Frames that one call may have waiting. A worker sends one at a time and waits; more is a misbehaving one.
-const MAX_WAITING: usize = 8;
+/// Frames that one call may have waiting: a window of a body's parts and what stands beside them. A worker that
+/// sends more is a misbehaving one.
+const MAX_WAITING: usize = 2 * nylon_wire::limits::WINDOW as usize;
 /// Answers up to this size are copied out of the connection's read buffer, which they would keep alive whole.
 const COPY_UP_TO: usize = 16 * 1024;
 

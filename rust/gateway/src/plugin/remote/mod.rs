@@ -20,8 +20,10 @@ mod admission;
 mod attempt;
 /// A call as it is written.
 mod outgoing;
-/// Bodies that a worker asks for while its handler runs.
+/// Bodies that a worker asks for while its handler runs, and those that it has made.
 mod reads;
+/// The parts that such bodies travel in.
+mod bodies;
 /// What is kept of a session between its phases.
 mod session;
 

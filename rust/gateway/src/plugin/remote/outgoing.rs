@@ -2,7 +2,7 @@
 
 use super::call::Running;
 use bytes::Bytes;
-use nylon_core::{Failure, FailureKind, Phase};
+use nylon_core::{Failure, FailureKind};
 use nylon_wire::{CallMeta, SessionId, WireError, encode_call, limits};
 use std::cell::RefCell;
 use std::time::Instant;
@@ -16,10 +16,7 @@ thread_local! {
 
 impl Running<'_> {
     pub(super) fn encode(&self, session: SessionId, max_payload: usize) -> Result<Bytes, Failure> {
-        let phase = self.call.phase;
-        let wants_request = phase == Phase::RequestFilter && self.on.known.traits().request_body;
-        let ahead = limits::INLINE_BODY.min(max_payload / 4);
-        let inline = |wanted| if wanted { limits::MAX_FRAME } else { ahead };
+        let inline = limits::INLINE_BODY.min(max_payload / 4);
         let meta = CallMeta {
             id: self.id,
             session,
@@ -28,20 +25,17 @@ impl Running<'_> {
             remaining: self.deadline.saturating_duration_since(Instant::now()),
             claim: false,
             traceparent: self.exchange.request.headers.get("traceparent").map(|value| value.as_bytes()),
-            inline_request_body: inline(wants_request),
-            inline_response_body: inline(phase == Phase::ResponseBodyFilter),
+            inline_request_body: inline,
+            inline_response_body: inline,
         };
         let frame = in_buffer(|buffer| encode_call(buffer, &meta, &self.call, &self.exchange))
             .map_err(|why| Failure::new(FailureKind::Protocol, format!("the call cannot be sent: {why}")))?;
         if frame.len() <= max_payload {
             return Ok(frame);
         }
-        let bodies = (self.exchange.request_body.bytes(), self.exchange.response_body.bytes());
-        let held = bodies.0.map_or(0, Bytes::len).max(bodies.1.map_or(0, Bytes::len));
-        let kind = if held > ahead { FailureKind::BodyTooLarge } else { FailureKind::Protocol };
         let size = frame.len();
         Err(Failure::new(
-            kind,
+            FailureKind::Protocol,
             format!("the call has {size} bytes, but the broker's max_payload is {max_payload}"),
         ))
     }

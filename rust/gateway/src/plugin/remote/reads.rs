@@ -1,4 +1,4 @@
-//! Bodies that a worker asks for while its handler runs.
+//! Bodies that a worker asks for while its handler runs, and those that its handler has made.
 
 use super::attempt::{protocol, unavailable};
 use super::call::Running;
@@ -6,7 +6,7 @@ use super::life::Life;
 use super::outgoing::in_buffer;
 use bytes::Bytes;
 use nylon_core::{Failure, FailureKind, RequestBody};
-use nylon_wire::{BodyFrame, ReadFrame, Which};
+use nylon_wire::{BodyFrame, ChunkFrame, CreditFrame, ReadFrame, Reply, Text, Which, WireError};
 use std::time::Instant;
 use tokio::time::timeout_at;
 
@@ -17,24 +17,60 @@ impl Running<'_> {
         let subject = subject.map_err(|why| Failure::new(FailureKind::Protocol, why.to_string()))?;
         let body = match read.which {
             Which::Request => self.request_body().await,
-            Which::Response => self.exchange.response_body.bytes().cloned().ok_or_else(|| {
+            // A worker asks for one of these two only: checked when the frame was read.
+            _ => self.exchange.response_body.bytes().cloned().ok_or_else(|| {
                 Failure::new(FailureKind::BodyUnreadable, "the response body streams past and cannot be read")
             }),
         };
-        let remaining = self.deadline.saturating_duration_since(Instant::now());
-        let mut answer = BodyFrame { id: self.id, which: read.which, body, remaining };
-        let mut frame = in_buffer(|buffer| answer.encode(buffer)).map_err(|why| protocol(&why))?;
-        if frame.len() > life.max_payload {
-            let (size, limit) = (frame.len(), life.max_payload);
-            let message =
-                format!("the body's message has {size} bytes, but the broker's max_payload is {limit}");
-            answer.body = Err(Failure::new(FailureKind::BodyTooLarge, message));
-            frame = in_buffer(|buffer| answer.encode(buffer)).map_err(|why| protocol(&why))?;
+        let parts = body.and_then(|body| self.bodies.parts(&read, &body, life.max_payload));
+        self.deadline = self.bodies.moved(self.deadline);
+        let remaining = self.bodies.left(self.deadline);
+        let answers = match parts {
+            Ok(parts) => parts.into_iter().map(Ok).collect(),
+            Err(failure) => vec![Err(failure)],
+        };
+        for body in answers {
+            let answer = BodyFrame { id: self.id, which: read.which, body, remaining };
+            let frame = in_buffer(|buffer| answer.encode(buffer)).map_err(|why| protocol(&why))?;
+            self.tell(&read.worker, subject.clone(), frame, life).await?;
         }
+        Ok(())
+    }
+
+    /// Takes a part of a body that the handler has made, and says how far the worker may go.
+    pub(super) async fn take_chunk(&mut self, chunk: ChunkFrame, life: &Life) -> Result<(), Failure> {
+        if chunk.id != self.id {
+            tracing::warn!("a chunk of another call came in and was ignored: {:?}", chunk.id);
+            return Ok(());
+        }
+        let subject = self.on.group.subjects.worker(chunk.worker.as_str());
+        let subject = subject.map_err(|why| Failure::new(FailureKind::Protocol, why.to_string()))?;
+        let (worker, which) = (chunk.worker.clone(), chunk.which);
+        let taken = self.bodies.take(chunk);
+        self.deadline = self.bodies.moved(self.deadline);
+        let up_to = match &taken {
+            Ok(None) => return Ok(()),
+            Ok(Some(up_to)) => Ok(*up_to),
+            Err(failure) => Err(failure.clone()),
+        };
+        let credit = CreditFrame { id: self.id, which, up_to };
+        let frame = in_buffer(|buffer| credit.encode(buffer)).map_err(|why| protocol(&why))?;
+        self.tell(&worker, subject, frame, life).await?;
+        taken.map(drop)
+    }
+
+    /// Puts the bodies that came before a reply where it speaks of them.
+    pub(super) fn attach_bodies(&mut self, reply: &mut Reply) -> Result<(), WireError> {
+        let worker = reply.worker.clone();
+        reply.put_back(|which| self.bodies.taken(&worker, which))
+    }
+
+    /// Sends a frame to a worker's own subject.
+    async fn tell(&self, worker: &Text, subject: String, frame: Bytes, life: &Life) -> Result<(), Failure> {
         match timeout_at(self.deadline.into(), life.client.publish(subject, frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(why)) => Err(unavailable(format!("the body could not be sent: {why}"))),
-            Err(_) => Err(self.timed_out(Some(read.worker))),
+            Err(_) => Err(self.timed_out(Some(worker.clone()))),
         }
     }
 
