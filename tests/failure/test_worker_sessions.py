@@ -110,21 +110,21 @@ def reading_plugin():
 @pytest.mark.parametrize(
     ("entry", "phase", "which", "ops"),
     [
-        ("reads", "request_filter", "q", [[4, "x-size", b"300000"]]),
-        ("declared", "request_filter", "q", [[4, "x-size", b"300000"]]),
-        ("shout", "response_body_filter", "r", [[12, b"A" * 300_000]]),
+        ("reads", "request_filter", "q", [[4, "x-size", b"200000"]]),
+        ("declared", "request_filter", "q", [[4, "x-size", b"200000"]]),
+        ("shout", "response_body_filter", "r", [[12, b"A" * 200_000]]),
     ],
 )
 def test_a_body_that_stayed_with_the_gateway_is_asked_for_once(broker, entry, phase, which, ops):
     async def main(gateway, worker):
         key = "rb" if which == "r" else "qb"
         head = {"r": {"s": 200, "h": []}} if which == "r" else {}
-        frame = call_frame(entry, phase, **{key: 300_000}, **head)
+        frame = call_frame(entry, phase, **{key: 200_000}, **head)
         answers, _token = await gateway.send(msgpack.packb(frame))
         assert (await asyncio.wait_for(answers.get(), 5))["t"] == "ack"
         read = await asyncio.wait_for(answers.get(), 5)
         assert (read["t"], read["b"], read["id"], read["w"]) == ("read", which, frame["id"], worker.worker)
-        body = {"id": frame["id"], "b": which, "ms": 1000, "of": 0, "to": 300_000, "d": b"a" * 300_000}
+        body = {"id": frame["id"], "b": which, "ms": 1000, "n": 0, "to": 200_000, "d": b"a" * 200_000}
         await gateway.tell(worker.worker, t="body", **body)
         reply = await asyncio.wait_for(answers.get(), 5)
         assert (reply["t"], reply["o"]) == ("reply", "next")

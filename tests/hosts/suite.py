@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from support.client import Answer, Fields, fetch
+import pytest
+from support.client import Address, Answer, Fields, fetch
+from support.configs import Config
 from support.origin import Origin, Received
-from support.processes import GatewayProcess, Process
+from support.processes import GatewayProcess, Process, WorkerProcess
+from support.waiting import eventually
+
+HERE = Path(__file__).resolve().parent
+HOSTS = ("python", "python-inline", "remote")
+CONFIG = {"greeting": "hello"}
+"""What the plugin's `initialize` gets."""
 
 
 class Host:
@@ -16,13 +27,44 @@ class Host:
         self.name = name
         self.gateway = gateway
         self.origin = origin
-        self._worker = worker
+        self.worker = worker
         self.address = gateway.address
 
     @property
     def handlers_log(self) -> str:
         """The log of the process that runs the handlers."""
-        return (self._worker or self.gateway).log
+        return (self.worker or self.gateway).log
+
+
+@contextlib.contextmanager
+def running_host(
+    request: pytest.FixtureRequest, configure: Callable[[Address, Config, Config], Config], group: str, ready: str
+) -> Iterator[Host]:
+    """The host that the fixture `request` is for, once the path `ready` works.
+
+    `configure` makes the gateway's configuration from the origin's address, how the plugin runs, and the sections that
+    this needs.
+    """
+    name: str = request.param
+    with contextlib.ExitStack() as stack:
+        origin = stack.enter_context(Origin())
+        worker = None
+        sections: Config = {}
+        if name == "remote":
+            nats = request.getfixturevalue("nylon_nats")
+            worker = stack.enter_context(
+                WorkerProcess("entries:plugin", nats=nats.url, group=group, app_dir=HERE)
+            )
+            worker.await_serving()
+            sections["messaging"] = [{"name": "nats", "servers": [nats.url]}]
+            plugin: Config = {"type": "messaging", "messaging": "nats", "group": group}
+        else:
+            execution = "inline" if name == "python-inline" else "thread"
+            plugin = {"type": "python", "module": "entries:plugin", "execution": execution, "config": CONFIG}
+        config = configure(origin.address, plugin, sections)
+        gateway = stack.enter_context(GatewayProcess(config, import_path=HERE))
+        eventually(lambda: fetch(gateway.address, "GET", ready).status == 200, "a route that works")
+        yield Host(name, gateway, origin, worker)
 
 
 class Case:

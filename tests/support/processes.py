@@ -66,6 +66,13 @@ class Process:
         """Resident bytes of the process alone."""
         return int(psutil.Process(self.pid).memory_info().rss)
 
+    @property
+    def peak_memory(self) -> int:
+        """The most resident bytes that it ever had."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+
     def read_line(self) -> str:
         """The next line of its standard output; fails with the log if it has ended."""
         assert self._process.stdout is not None

@@ -1,5 +1,7 @@
 """Entries that filter response bodies."""
 
+import hashlib
+import random
 from typing import Any
 
 from entries.origin import tell
@@ -51,3 +53,41 @@ def by_chunk_swallow(ctx: Any) -> None:
 @plugin.response_filter("touch")
 def touch(ctx: Any) -> None:
     ctx.response.set_header("x-touched", "1")
+
+
+def content(size: int) -> bytes:
+    """Bytes that are nowhere like their neighbours, so that a part in the wrong place shows."""
+    return random.Random(size).randbytes(size)
+
+
+@plugin.request_filter("mirror-body", body=True)
+def mirror_body(ctx: Any) -> None:
+    ctx.request.set_body(ctx.request.body()[::-1])
+    ctx.next()
+
+
+@plugin.request_filter("mirror-body-awaited", inline=False)
+async def mirror_body_awaited(ctx: Any) -> None:
+    ctx.request.set_body((await ctx.request.read())[::-1])
+    ctx.next()
+
+
+@plugin.request_filter("answer-content")
+def answer_content(ctx: Any) -> None:
+    ctx.response.body_raw(content(int(ctx.request.query)))
+    ctx.end()
+
+
+@plugin.response_filter("digest-answer")
+def digest_answer(ctx: Any) -> None:
+    ctx.response.set_header("x-seen", hashlib.sha256(ctx.response.read_body()).hexdigest())
+
+
+@plugin.response_body_filter("mirror-answer")
+def mirror_answer(ctx: Any) -> None:
+    ctx.response.body_raw(ctx.response.read_body()[::-1])
+
+
+@plugin.response_body_filter("last-chunk-content", stream=True)
+def last_chunk_content(ctx: Any) -> None:
+    ctx.chunk = content(int(ctx.request.query)) if ctx.end_of_stream else b""

@@ -171,14 +171,13 @@ impl Flow {
         }
     }
 
-    /// Takes a whole body through the filters. A streaming one among them gets it as one chunk.
+    /// Takes a whole body through the filters. A streaming one among them gets it by chunk all the same.
     async fn filter_whole(&mut self, mut bytes: Bytes, filters: &[usize]) -> Bytes {
         for &index in filters {
             let verdict = if self.link(index).entry.traits().stream {
-                let chunk = Chunk { data: bytes.clone(), end_of_stream: true };
-                self.exchange_mut().chunk = Some(chunk);
-                let verdict = self.call(index, Phase::ResponseBodyFilter).await;
-                bytes = self.exchange_mut().chunk.take().map_or(bytes, |chunk| chunk.data);
+                let mut chunk = Chunk { data: bytes, end_of_stream: true };
+                let verdict = self.filter_pieces(index, &mut chunk).await;
+                bytes = chunk.data;
                 verdict
             } else {
                 self.exchange_mut().response_body = ResponseBody::Read(bytes.clone());

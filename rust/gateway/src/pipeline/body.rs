@@ -17,6 +17,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+/// Bytes of the largest chunk that a handler is called for.
+const MAX_CHUNK: usize = 128 * 1024;
+
 /// A body that ends early; the connection is aborted, so that the client sees it is not complete.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -192,17 +195,38 @@ impl Flow {
             if !self.is_sound(index) {
                 continue;
             }
-            let before = chunk.clone();
-            self.exchange_mut().chunk = Some(chunk);
-            let verdict = self.call(index, Phase::ResponseBodyFilter).await;
-            chunk = self.exchange_mut().chunk.take().unwrap_or(before);
-            match verdict {
+            match self.filter_pieces(index, &mut chunk).await {
                 Verdict::Next => {}
                 Verdict::End => break,
                 Verdict::Fail(kind) => return Err(format!("response_body_filter failed: {}", kind.name())),
             }
         }
         Ok(chunk.data)
+    }
+
+    /// Takes one chunk through one filter, in pieces that are small enough for every host.
+    pub(super) async fn filter_pieces(&mut self, index: usize, chunk: &mut Chunk) -> Verdict {
+        let mut rest = std::mem::take(&mut chunk.data);
+        let mut filtered: Vec<Bytes> = Vec::new();
+        let verdict = loop {
+            let data = rest.split_to(rest.len().min(MAX_CHUNK));
+            let last = rest.is_empty();
+            let piece = Chunk { data: data.clone(), end_of_stream: chunk.end_of_stream && last };
+            self.exchange_mut().chunk = Some(piece);
+            let verdict = self.call(index, Phase::ResponseBodyFilter).await;
+            filtered.push(self.exchange_mut().chunk.take().map_or(data, |piece| piece.data));
+            if last || !matches!(verdict, Verdict::Next) || !self.is_sound(index) {
+                break verdict;
+            }
+        };
+        // What the filter did not see goes on as it is: it has ended, or its failure is passed over.
+        filtered.push(rest);
+        filtered.retain(|piece| !piece.is_empty());
+        chunk.data = match filtered.len() {
+            0 | 1 => filtered.pop().unwrap_or_default(),
+            _ => filtered.concat().into(),
+        };
+        verdict
     }
 }
 
