@@ -8,8 +8,8 @@ use libfuzzer_sys::fuzz_target;
 use nylon_core::{Context, Exchange, Phase};
 use nylon_fuzz::within;
 use nylon_wire::{
-    Ack, BodyFrame, Busy, CallFrame, CallMeta, ChunkFrame, Claim, Close, CreditFrame, Envelope, Grant, Info, Leave, Probe, ReadFrame,
-    Reply, Unknown, encode_call, limits,
+    Ack, BodyFrame, Busy, CallFrame, CallMeta, ChunkFrame, Claim, Close, CreditFrame, Envelope, Grant, Info,
+    Leave, Probe, ReadFrame, Reply, Unknown, encode_call, limits,
 };
 
 /// A head of 4,096 fields, or as many mutations, at their size in memory.

@@ -38,7 +38,10 @@ class Host:
 
 @contextlib.contextmanager
 def running_host(
-    request: pytest.FixtureRequest, configure: Callable[[Address, Config, Config], Config], group: str, ready: str
+    request: pytest.FixtureRequest,
+    configure: Callable[[Address, Config, Config], Config],
+    group: str,
+    ready: str,
 ) -> Iterator[Host]:
     """The host that the fixture `request` is for, once the path `ready` works.
 
