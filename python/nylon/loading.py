@@ -71,8 +71,7 @@ def plugin_error(what: str, error: BaseException, function: Callable[..., Any] |
     """An exception of the plugin's code as a :class:`PluginError`: where in the author's files, and what."""
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{error.filename}:{error.lineno}" + (f":{error.offset}" if error.offset else "")
-        line = f"\n    {error.text.rstrip()}" if error.text else ""
-        return PluginError(f"{place}: {type(error).__name__}: {error.msg}{line}")
+        return PluginError(f"{place}: {type(error).__name__}: {error.msg}{_pointed_at(error)}")
     said = str(error)
     kind = type(error).__name__
     message = said if isinstance(error, NylonError) else f"{kind}: {said}" if said else kind
@@ -89,6 +88,19 @@ def plugin_error(what: str, error: BaseException, function: Callable[..., Any] |
     line = linecache.getline(last.filename, last.lineno or 0).strip()
     shown = f"\n    {line}" if line else ""
     return PluginError(f"{last.filename}:{last.lineno}: {what} failed: {message}{shown}")
+
+
+def _pointed_at(error: SyntaxError) -> str:
+    """The line of a syntax error, with carets below what is wrong."""
+    if not error.text:
+        return ""
+    line = error.text.rstrip().expandtabs(1)
+    if not error.offset:
+        return f"\n    {line}"
+    start = error.offset - 1
+    end = (error.end_offset or 0) - 1 if error.end_lineno == error.lineno else len(line)
+    carets = "^" * max(1, min(end, len(line)) - start)
+    return f"\n    {line}\n    {' ' * start}{carets}"
 
 
 def _put_on_path(directory: str) -> None:

@@ -18,10 +18,11 @@ from typing import Any, Literal, Self
 
 from nylon.broker import WorkerOptions, split_servers
 from nylon.logs import log_to_stderr
+from nylon.observer import Observer
 from nylon.plugin import NylonPlugin
 from nylon.serving import Serving, serving_of
 
-__all__ = ["NatsPlugin", "run_plugin", "serve_plugin"]
+__all__ = ["NatsPlugin", "ProcessObserver", "run_plugin", "serve_plugin"]
 
 logger = logging.getLogger("nylon.worker")
 
@@ -97,23 +98,30 @@ class NatsPlugin(NylonPlugin):
         self.close()
 
 
+class ProcessObserver(Observer):
+    """The observer of a worker that has its process for itself."""
+
+    def loaded(self, serving: Serving) -> None:
+        """Everything is imported that stays for the process's life."""
+        calm_collector()
+
+
 def run_plugin(
     plugin: NylonPlugin,
     options: WorkerOptions,
+    observer: Observer | None = None,
     *,
-    on_loaded: Callable[[], None] | None = None,
-    on_serving: Callable[[], None] | None = None,
+    second_signal: bool = True,
 ) -> None:
-    """Serve any plugin in a loop of its own until a signal; see `NatsPlugin.run`."""
+    """Serve any plugin in a loop of its own until a signal; see `NatsPlugin.run`.
 
-    def loaded() -> None:
-        calm_collector()
-        if on_loaded is not None:
-            on_loaded()
+    Without `second_signal` only the first one counts: a supervisor kills, and an init system that signals the
+    supervisor and its workers alike must not cut a drain short.
+    """
 
     async def main() -> Serving:
-        serving = Serving(plugin, options, on_loaded=loaded, on_serving=on_serving)
-        with stopped_by_signals(serving):
+        serving = Serving(plugin, options, observer or ProcessObserver())
+        with stopped_by_signals(serving, second_signal):
             await serving.run()
         return serving
 
@@ -157,8 +165,8 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 @contextlib.contextmanager
-def stopped_by_signals(serving: Serving) -> Iterator[None]:
-    """SIGTERM and SIGINT drain; the second one ends the process by that signal."""
+def stopped_by_signals(serving: Serving, second_signal: bool) -> Iterator[None]:
+    """SIGTERM and SIGINT drain; with `second_signal` the second one ends the process by that signal."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -167,9 +175,12 @@ def stopped_by_signals(serving: Serving) -> Iterator[None]:
 
     def stop(number: signal.Signals) -> None:
         if serving.stopping:
+            if not second_signal:
+                return
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        logger.info("%s: draining (again to stop at once)", number.name)
+            os._exit(128 + number)  # process 1 of a container: the system ignores what it does not handle
+        logger.info("%s: draining%s", number.name, " (again to stop at once)" if second_signal else "")
         serving.stop()
 
     for number in numbers:

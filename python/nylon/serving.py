@@ -12,7 +12,7 @@ import inspect
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import nats.errors
@@ -23,6 +23,7 @@ from nylon.broker import Broker, WorkerOptions, describe
 from nylon.errors import WorkerError
 from nylon.loading import plugin_error
 from nylon.micro import WorkerService
+from nylon.observer import Observer, describe_entries
 from nylon.plugin import NylonPlugin
 from nylon.stepper import Stepper
 
@@ -67,9 +68,7 @@ class Serving:
         self,
         plugin: NylonPlugin,
         options: WorkerOptions,
-        *,
-        on_loaded: Callable[[], None] | None = None,
-        on_serving: Callable[[], None] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.plugin = plugin
         self.options = options
@@ -80,8 +79,7 @@ class Serving:
         self._thread = threading.get_ident()
         self._stop = asyncio.Event()
         self._closed = threading.Event()
-        self._on_loaded = on_loaded
-        self._on_serving = on_serving
+        self._observer = observer or Observer()
         self._plain = options.transport == "plain"
         self._publishing: asyncio.Task[None] | None = None
         self._broker = Broker(options, self.worker, self._online, self._offline)
@@ -119,10 +117,10 @@ class Serving:
         self._loop.add_reader(core.wake_fd, self._on_wake)
         ticking = asyncio.create_task(self._tick())
         try:
-            if self._on_loaded is not None:
-                self._on_loaded()
+            self._observer.loaded(self)
             if await self._until_stop(self._start()):
                 await self._stop_or_closed()
+                self._observer.leaving(self)
                 await self._drain()
         finally:
             ticking.cancel()
@@ -182,9 +180,7 @@ class Serving:
             core.take_subscription(self._calls._id, False)
         await client.flush()
         await self._online()
-        logger.info("%s", self.banner())
-        if self._on_serving is not None:
-            self._on_serving()
+        self._observer.serving(self)
 
     async def _online(self) -> None:
         """The connection is up and subscribed: send what waits, say what is served here."""
@@ -225,6 +221,7 @@ class Serving:
         while True:
             await asyncio.sleep(TICK if self._core.in_flight else IDLE_TICK)
             self._core.tick()
+            self._observer.tick(self)
 
     async def _until_stop(self, work: Coroutine[Any, Any, None]) -> bool:
         """Do `work`, unless asked to stop meanwhile; whether it was done."""
@@ -260,25 +257,31 @@ class Serving:
         nats-py's own drain waits for its callbacks only, and would lose the handlers that still run.
         """
         core, client = self._core, self._broker.client
+        deadline = self._loop.time() + self.options.drain_timeout
         try:
             if client.is_connected:
                 await client.publish(core.announce_subject, core.leave())
                 await self._calls.drain()  # type: ignore[no-untyped-call]  # nats-py does not annotate it
-            await self._finish_calls()
+            await self._finish_calls(deadline)
             if client.is_connected:
                 core.wake()
                 if self._publishing is not None:
                     await self._publishing
                 await self._service.stop()
                 await self._own.drain()  # type: ignore[no-untyped-call]
+                # What was on its way to the own subject when that was given up has come with the flush: a gateway that
+                # did not know yet, or the next phase of an exchange.
+                await self._finish_calls(deadline)
+                core.wake()
+                if self._publishing is not None:
+                    await self._publishing
                 await client.drain()
         except nats.errors.Error as error:
             # The broker is away: the closed connection tells it the same.
             logger.warning("drained without the broker: %s", describe(error))
 
-    async def _finish_calls(self) -> None:
+    async def _finish_calls(self, deadline: float) -> None:
         core = self._core
-        deadline = self._loop.time() + self.options.drain_timeout
         while core.in_flight or core.sessions:
             if self._loop.time() >= deadline:
                 logger.warning(
@@ -291,10 +294,24 @@ class Serving:
                 return
             await asyncio.sleep(0.01)
 
+    @property
+    def servers(self) -> str:
+        """The brokers' URLs, for the log: without credentials."""
+        return self._broker.servers
+
+    @property
+    def entries(self) -> list[tuple[str, list[str]]]:
+        """What it serves: the entries with their phases."""
+        return self._core.entries()
+
+    @property
+    def calls(self) -> int:
+        """How many calls it has had."""
+        return int(self._core.stats()["calls"])
+
     def banner(self) -> str:
         """What is served where, for the log."""
-        entries = "; ".join(f"{name}: {', '.join(phases)}" for name, phases in self._core.entries())
         return (
-            f"serving group {self.options.group} via {self._broker.servers} as worker {self.worker} "
-            f"(concurrency {self.options.concurrency}): {entries}"
+            f"serving group {self.options.group} via {self.servers} as worker {self.worker} "
+            f"(concurrency {self.options.concurrency}): {describe_entries(self.entries)}"
         )

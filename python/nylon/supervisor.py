@@ -1,266 +1,341 @@
-"""Worker processes: started, watched, replaced when they die, drained when asked.
+"""Worker processes: started, watched, replaced when they die or are worn or old, drained when asked.
 
-Each worker is a fresh interpreter (`python -m nylon.worker`), never a fork: the loop, the threads and the broker
-connection of one process cannot live on in another. The first worker starts alone, so that a plugin which
-cannot be loaded is reported once, not once per process. What a worker has to know, credentials included,
-goes through its standard input, where no other user can read it.
+The first worker starts alone, so that a plugin which cannot be loaded is reported once, not once per process. From
+then on each worker number is a slot that holds one process. A slot without a process is filled here, after a pause that
+grows; a process that serves is replaced by renewal.py, without a gap.
 
     supervisor                        worker process
-       | -- JSON of WorkerSpec, stdin --> |
-       | <-- "loaded", status pipe ------ |   the plugin is imported and initialised
-       | <-- "serving" ------------------ |   connected and subscribed
-       | -- SIGTERM: drain -------------> |   a second one, or the drain time-out plus a grace: SIGKILL
+       | -- JSON of Orders, stdin ------> |
+       | <-- loaded, status pipe -------- |   the plugin is imported and initialised
+       | <-- serving -------------------- |   connected and subscribed
+       | <-- worn ----------------------- |   a limit is reached: replace me
+       | -- SIGTERM: drain -------------> |   the drain time-out plus a grace, or a second signal of ours: SIGKILL
+       | <-- leaving -------------------- |   also when somebody else told it to stop: the slot is filled at once
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import json
 import logging
 import os
-import random
-import signal
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
-from nylon.worker import WorkerSpec
+from nylon.observer import describe_entries
+from nylon.recycling import Recycling
+from nylon.renewal import Renewal
+from nylon.slot import STEADY_AFTER, Slot
+from nylon.worker import Orders, WorkerSpec
+from nylon.worker_process import Report, WorkerProcess, describe_end
+
+__all__ = ["Supervisor"]
 
 logger = logging.getLogger("nylon.supervisor")
 
-FIRST_PAUSE = 0.1
-"""Seconds before a dead worker is replaced; doubled with each death that follows soon."""
-LONGEST_PAUSE = 5.0
-"""Seconds at most between two starts of one worker."""
-STEADY_AFTER = 10.0
-"""Seconds of life after which a death counts as the first one again."""
 KILL_GRACE = 5.0
 """Seconds past the drain time-out after which a worker that still lives is killed."""
 
 
-def run_workers(
-    plugin: str,
-    servers: Sequence[str] | None = None,
-    group: str | None = None,
-    *,
-    workers: int = 1,
-    app_dir: str | None = None,
-    **options: Any,
-) -> int:
-    """Run `workers` processes that serve `plugin` until SIGTERM or SIGINT.
-
-    `plugin` is `module:attribute` or `file.py:attribute`; `app_dir` is put on their import path. `servers`, `group` and
-    `options` are fields of `WorkerOptions`; what is not given is taken from the plugin, where it is a
-    `NatsPlugin`. The first signal drains (at most `drain_timeout` seconds), a second one kills.
-
-    Returns the exit code: 0 after a drain, 1 where no worker could serve or one had to be killed. Raises `ConfigError`
-    for an option that cannot work.
-    """
-    given = {"servers": servers and list(servers), "group": group, **options}
-    overrides = {name: value for name, value in given.items() if value is not None}
-    spec = WorkerSpec(plugin=plugin, app_dir=app_dir, overrides=overrides)
-    return asyncio.run(Supervisor(spec, workers).run())
-
-
-class _Process:
-    """One worker process and what it has said of itself."""
+class Supervisor:
+    """Keeps a number of worker processes alive. One object runs once; all its methods belong to its loop."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, status_fd: int, said: Callable[[bytes], None]
+        self,
+        spec: WorkerSpec,
+        workers: int,
+        recycling: Recycling | None = None,
+        environment: dict[str, str] | None = None,
     ) -> None:
-        self.process = process
-        self.started = time.monotonic()
-        self._status_fd = status_fd
-        self._said = said
-        self._line = b""
-        self.serving = False
-        asyncio.get_running_loop().add_reader(status_fd, self._read)
-
-    def _read(self) -> None:
-        data = os.read(self._status_fd, 256)
-        if not data:
-            self.close()
-            return
-        *lines, self._line = (self._line + data).split(b"\n")
-        for line in lines:
-            self.serving = self.serving or line == b"serving"
-            self._said(line)
-
-    def close(self) -> None:
-        """Let go of the status pipe."""
-        if self._status_fd >= 0:
-            asyncio.get_running_loop().remove_reader(self._status_fd)
-            os.close(self._status_fd)
-            self._status_fd = -1
-
-
-class Supervisor:
-    """Keeps a number of worker processes alive. One object runs once."""
-
-    def __init__(self, spec: WorkerSpec, workers: int) -> None:
         if workers < 1:
             raise ValueError(f"workers is {workers}: at least one process is needed")
         self.spec = spec
         self.workers = workers
-        self._drain_timeout = float(spec.overrides.get("drain_timeout", 30.0))
-        self._processes: dict[int, _Process] = {}
-        self._stopping = asyncio.Event()
-        self._killed = False
-        self._loaded = asyncio.Event()
+        """How many there should be."""
+        self.slots: dict[int, Slot] = {}
+        self.processes: set[WorkerProcess] = set()
+        """All that live, those that drain or are about to be put into a slot included."""
+        self._recycling = recycling or Recycling()
+        self._environment = environment
+        self._renewal = Renewal(self)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails with what a task of ours raised: a defect, on which nothing should be built further."""
+        self._over = asyncio.Event()
+        self.stopping = False
+        self._loaded = False
         self._ever_served = False
+        self._announced = False
+        self._killed = False
+        self._failed = False
+
+    # ---- what it is asked ----
 
     @property
     def pids(self) -> dict[int, int]:
         """The process ids of the workers that live now, by worker number."""
-        return {number: worker.process.pid for number, worker in self._processes.items()}
+        return {number: slot.worker.pid for number, slot in self.slots.items() if slot.worker is not None}
 
     @property
     def serving(self) -> int:
         """How many of them are connected and subscribed."""
-        return sum(worker.serving for worker in self._processes.values())
+        return sum(slot.worker is not None and slot.worker.serves.is_set() for slot in self.slots.values())
+
+    def log_state(self) -> None:
+        """Say in the log which processes there are."""
+        logger.info("supervisor %d: %d of %d workers serve", os.getpid(), self.serving, self.workers)
+        for slot in self.slots.values():
+            logger.info("%s", slot.describe(self._renewal.generation))
+        for worker in self.processes - {slot.worker for slot in self.slots.values()}:
+            logger.info("worker %d: pid %d comes or goes", worker.number, worker.pid)
+
+    # ---- what it is told ----
 
     def stop(self) -> None:
         """Drain all workers; a second call kills them."""
-        if self._stopping.is_set():
+        if self.stopping:
             self._killed = True
-            self._signal(signal.SIGKILL)
+            for worker in self.processes:
+                worker.kill()
             return
-        self._stopping.set()
-        logger.info("draining %d workers (at most %g s)", len(self._processes), self._drain_timeout)
-        self._signal(signal.SIGTERM)
+        self.stopping = True
+        self._over.set()
+        logger.info("draining %d workers (at most %g s)", len(self.processes), self._drain_timeout)
+        for worker in self.processes:
+            worker.drain()
+
+    def reload(self, why: str) -> None:
+        """Replace all workers, one after the other, by new ones that load the plugin afresh.
+
+        If the new code cannot be loaded the old workers stay. Called while a reload is under way, it begins anew.
+        """
+        if self.stopping:
+            return
+        logger.info("%s: replacing %d workers, one after the other", why, len(self.slots))
+        for slot in self.slots.values():
+            slot.revival.reset()
+            slot.hurry.set()
+        self._renewal.reload()
+
+    def resize(self, workers: int) -> None:
+        """Run so many workers from now on, at least one."""
+        if workers < 1:
+            logger.warning("one worker is the least: not one less")
+            return
+        logger.info("%d workers instead of %d", workers, self.workers)
+        self.workers = workers
+        if self._loaded:
+            self._fit()
+
+    # ---- its life ----
 
     async def run(self) -> int:
         """Run until stopped; the result is the exit code. No process of ours is left when this returns."""
-        loop = asyncio.get_running_loop()
-        with contextlib.ExitStack() as stack:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                # Outside the main thread there are no signals to take: the owner calls stop().
-                with contextlib.suppress(ValueError, RuntimeError):
-                    loop.add_signal_handler(number, self.stop)
-                    stack.callback(loop.remove_signal_handler, number)
-            try:
-                return await self._supervise()
-            finally:
-                await self._reap()
-
-    async def _supervise(self) -> int:
-        first = asyncio.create_task(self._keep_alive(1))
-        keepers = [first]
-        loaded = asyncio.create_task(self._loaded.wait())
-        await asyncio.wait({first, loaded}, return_when=asyncio.FIRST_COMPLETED)
-        loaded.cancel()
-        if self._loaded.is_set() and not self._stopping.is_set():
-            keepers += [asyncio.create_task(self._keep_alive(n)) for n in range(2, self.workers + 1)]
         try:
-            await asyncio.gather(*keepers)
+            self._add(1)
+            self.own(self._renewal.run())
+            over = asyncio.create_task(self._over.wait())
+            try:
+                waited: set[asyncio.Future[Any]] = {over, self._broken}
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                over.cancel()
+            if self._broken.done():
+                self._broken.result()
+            await asyncio.gather(*(self.retire(worker) for worker in self.processes))
         finally:
-            for keeper in keepers:
-                keeper.cancel()
-        if not self._stopping.is_set():
+            await self._end()
+        if self._failed:
             logger.error("no worker could serve: see the error above")
             return 1
         return 1 if self._killed else 0
 
-    async def _keep_alive(self, number: int) -> None:
-        """Start worker `number` again and again until the end.
+    async def _end(self) -> None:
+        """Whatever happened: kill and wait for every process that is left, cancel what runs."""
+        self.stopping = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for worker in list(self.processes):
+            worker.kill()
+            await worker.ended()
+        self.processes.clear()
+        self.slots.clear()
+        self._broken.cancel()
 
-        Returns early if it gives up by itself before any worker ever served: the next one would do the same.
-        """
-        pause = FIRST_PAUSE
-        while not self._stopping.is_set():
-            worker = await self._start(number)
-            code = await self._watch(number, worker)
-            if self._stopping.is_set() or (code == 1 and not self._ever_served):
+    def own(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task that ends with the supervisor, and whose defects end the supervisor."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self._broken.done():
+            self._broken.set_exception(error)
+
+    # ---- slots ----
+
+    def _add(self, number: int) -> None:
+        slot = self.slots[number] = Slot(number)
+        self.own(self._fill(slot, 0.0))
+
+    def _fit(self) -> None:
+        """As many slots as workers are wanted."""
+        for number in range(1, self.workers + 1):
+            if number not in self.slots:
+                self._add(number)
+        for number in [number for number in self.slots if number > self.workers]:
+            slot = self.slots.pop(number)
+            slot.removed = True
+            slot.hurry.set()
+            worker, slot.worker = slot.worker, None
+            if worker is not None:
+                self.own(self.retire(worker))
+
+    async def _fill(self, slot: Slot, pause: float) -> None:
+        """Give a slot a process, after a pause that a reload cuts short."""
+        while True:
+            slot.hurry.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await slot.hurry.wait()
+            if self.stopping or slot.removed or slot.worker is not None:
                 return
-            lived = time.monotonic() - worker.started
-            if code == 0 or lived > STEADY_AFTER:
-                pause = FIRST_PAUSE
-            wait = pause * random.uniform(0.75, 1.25)
-            logger.warning(
-                "worker %d (pid %d) %s after %.1f s; starting it again in %.1f s",
-                number,
-                worker.process.pid,
-                f"was killed by signal {-code}" if code < 0 else f"exited with code {code}",
-                lived,
-                wait,
-            )
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), wait)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            try:
+                worker = await self.start(slot)
+            except OSError as error:
+                pause = slot.revival.next()
+                logger.error(
+                    "worker %d: cannot start a process (%s); again in %.1f s", slot.number, error, pause
+                )
+                continue
+            if slot.removed or slot.worker is not None:
+                await self.retire(worker)
+            elif worker in self.processes:
+                slot.worker = worker
+            else:  # it has ended already
+                self._died(slot, worker, await worker.ended())
+            return
 
-    async def _start(self, number: int) -> _Process:
-        status, child_end = os.pipe()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "nylon.worker",
-                stdin=asyncio.subprocess.PIPE,
-                pass_fds=(child_end,),
-                # Its own session: a terminal's Ctrl-C reaches only the supervisor, which passes on one signal.
-                start_new_session=True,
-            )
-        except BaseException:
-            os.close(status)
-            raise
-        finally:
-            os.close(child_end)
-        worker = _Process(process, status, self._on_status)
-        self._processes[number] = worker
-        orders = {"number": number, "status_fd": child_end, "supervisor": os.getpid()}
-        document = json.dumps({"spec": dataclasses.asdict(self.spec), **orders})
-        assert process.stdin is not None, "asked for with PIPE"
-        with contextlib.suppress(ConnectionError):  # it died already: the watcher reports it
-            process.stdin.write(document.encode())
-            await process.stdin.drain()
-        process.stdin.close()
-        if self._stopping.is_set():  # asked to stop while it was being started
-            self._kill_quietly(worker, signal.SIGTERM)
+    async def start(self, slot: Slot) -> WorkerProcess:
+        """Start a process that may come into a slot. Raises `OSError` where the system has no room for it."""
+        orders = Orders(
+            spec=self.spec,
+            number=slot.number,
+            status_fd=-1,
+            supervisor=os.getpid(),
+            recycling=self._recycling.drawn(),
+        )
+        worker = await WorkerProcess.start(orders, self._renewal.generation, self._heard, self._environment)
+        self.processes.add(worker)
+        self.own(self._follow(slot, worker))
+        if self.stopping:  # asked to stop while it was being started
+            worker.drain()
         return worker
 
-    def _on_status(self, line: bytes) -> None:
-        if line == b"loaded":
-            self._loaded.set()
-        elif line == b"serving":
-            self._ever_served = True
+    async def _follow(self, slot: Slot, worker: WorkerProcess) -> None:
+        """Wait for a process's end, and let its slot have another one."""
+        code = await worker.ended()
+        self.processes.discard(worker)
+        self._renewal.look()
+        if slot.worker is worker:
+            slot.worker = None
+            self._died(slot, worker, code)
 
-    async def _watch(self, number: int, worker: _Process) -> int:
-        """Wait for its end; once stopping, no longer than the drain may take."""
-        ended = asyncio.create_task(worker.process.wait())
-        stopping = asyncio.create_task(self._stopping.wait())
+    def _died(self, slot: Slot, worker: WorkerProcess, code: int) -> None:
+        if self.stopping or slot.removed:
+            return
+        if code == 1 and not self._ever_served:
+            slot.given_up = True
+            if all(slot.given_up for slot in self.slots.values()):
+                self._failed = True
+                self._over.set()
+            return
+        if code == 0 or worker.age > STEADY_AFTER:
+            slot.revival.reset()
+        pause = slot.revival.next()
+        slot.restarts += 1
+        logger.warning(
+            "worker %d (pid %d) %s after %.1f s; starting it again in %.1f s",
+            slot.number,
+            worker.pid,
+            describe_end(code),
+            worker.age,
+            pause,
+        )
+        self.own(self._fill(slot, pause))
+
+    async def retire(self, worker: WorkerProcess) -> None:
+        """Drain a process; kill it if that takes longer than it may."""
+        worker.drain()
+        limit = self._drain_timeout + KILL_GRACE
         try:
-            await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():
-                limit = self._drain_timeout + KILL_GRACE
-                done, _ = await asyncio.wait({ended}, timeout=limit)
-                if not done:
-                    logger.error("worker %d did not drain within %g s: killing it", number, limit)
-                    self._killed = True
-                    self._kill_quietly(worker, signal.SIGKILL)
-            return await ended
-        finally:
-            for task in (ended, stopping):
-                task.cancel()
-            if worker.process.returncode is not None:
-                worker.close()
-                self._processes.pop(number, None)
+            async with asyncio.timeout(limit):
+                await worker.ended()
+        except TimeoutError:
+            logger.error(
+                "worker %d (pid %d) did not drain within %g s: killing it", worker.number, worker.pid, limit
+            )
+            self._killed = self._killed or self.stopping
+            worker.kill()
+            await worker.ended()
 
-    async def _reap(self) -> None:
-        """Whatever went wrong: kill and wait for every process that is left."""
-        for worker in list(self._processes.values()):
-            self._kill_quietly(worker, signal.SIGKILL)
-            await worker.process.wait()
-            worker.close()
-        self._processes.clear()
+    @property
+    def _drain_timeout(self) -> float:
+        """As the workers say that have loaded the plugin, whose own option it may be."""
+        said = [worker.loaded["drain_timeout"] for worker in self.processes if worker.loaded is not None]
+        return max(said, default=float(self.spec.overrides.get("drain_timeout", 30.0)))
 
-    def _signal(self, number: signal.Signals) -> None:
-        for worker in self._processes.values():
-            self._kill_quietly(worker, number)
+    # ---- what workers report ----
 
-    @staticmethod
-    def _kill_quietly(worker: _Process, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            worker.process.send_signal(number)
+    def _heard(self, worker: WorkerProcess, report: Report) -> None:
+        slot = self.slots.get(worker.number)
+        match report["step"]:
+            case "loaded" if not self._loaded and not self.stopping:
+                self._loaded = True
+                self._fit()
+            case "serving":
+                self._on_serving()
+            case "worn" if slot is not None and slot.worker is worker:
+                logger.info(
+                    "worker %d (pid %d) is to be replaced: %s", slot.number, worker.pid, report["why"]
+                )
+                self._renewal.wear_out(slot, worker)
+            case "leaving" if slot is not None and slot.worker is worker and not self.stopping:
+                # Somebody else told it to stop. It drains; its slot need not wait for that.
+                logger.info("worker %d (pid %d) was told to leave: replacing it", slot.number, worker.pid)
+                slot.worker = None
+                slot.restarts += 1
+                self.own(self.retire(worker))
+                self.own(self._fill(slot, 0.0))
+
+    def _on_serving(self) -> None:
+        self._renewal.look()
+        if not self._ever_served:
+            self._ever_served = True
+            for slot in self.slots.values():
+                if slot.given_up:  # so it can be done after all
+                    slot.given_up = False
+                    self.own(self._fill(slot, slot.revival.next()))
+        if not self._announced and self.serving == self.workers:
+            self._announced = True
+            self.announce()
+
+    def announce(self, what: str = "") -> None:
+        """Say once for all of them what is served where."""
+        worker = next(slot.worker for slot in self.slots.values() if slot.worker is not None)
+        loaded = worker.loaded
+        assert loaded is not None, "a worker that serves has loaded"
+        logger.info(
+            "%sserving group %s via %s: %s (%s, %d worker%s, concurrency %d each)",
+            what,
+            loaded["group"],
+            loaded["servers"],
+            describe_entries(loaded["entries"]),
+            self.spec.plugin,
+            self.workers,
+            "" if self.workers == 1 else "s",
+            loaded["concurrency"],
+        )

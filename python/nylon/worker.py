@@ -18,10 +18,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nylon.errors import NylonError
+from nylon.errors import ConfigError, NylonError
 from nylon.loading import load_file, load_module
 from nylon.logs import log_to_stderr
 from nylon.plugin import NylonPlugin
+from nylon.recycling import Recycling
 
 if TYPE_CHECKING:
     from nylon.broker import WorkerOptions
@@ -40,8 +41,30 @@ class WorkerSpec:
     """`module:attribute` or `file.py:attribute`."""
     app_dir: str | None = None
     """Put on the import path; the working directory by default."""
-    overrides: dict[str, Any] = field(default_factory=dict)
-    """Fields of `WorkerOptions`; the others are the plugin's own, or their defaults."""
+    config: str | None = None
+    """What the plugin's `initialize` gets: JSON, or the name of a file with JSON, read by each process as it starts."""
+    overrides: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Fields of `WorkerOptions`, passwords among them; the others are the plugin's own, or their defaults."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """What the supervisor writes to a new process."""
+
+    spec: WorkerSpec
+    number: int
+    """The worker's number in the log and in its process title."""
+    status_fd: int
+    """Where it says how far it came."""
+    supervisor: int
+    """Its supervisor's process id."""
+    recycling: Recycling
+
+    @classmethod
+    def decode(cls, document: dict[str, Any]) -> Orders:
+        """From JSON's dictionaries."""
+        spec, recycling = WorkerSpec(**document.pop("spec")), Recycling(**document.pop("recycling"))
+        return cls(spec=spec, recycling=recycling, **document)
 
 
 def end_with_parent(parent: int) -> None:
@@ -78,6 +101,29 @@ def load(plugin: str, app_dir: str | None) -> NylonPlugin:
     return load_module(place, attribute)
 
 
+def read_config(given: str) -> Any:
+    """The plugin's config: `given` if it is JSON, else what the file of that name holds.
+
+    Raises `ConfigError` with the place of what is wrong.
+    """
+    text, place = given, "config"
+    if not given.lstrip().startswith(("{", "[", '"')):
+        place = given
+        try:
+            text = Path(given).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise ConfigError(
+                f"{given}: cannot read the plugin's config: {why}; give a file or JSON text"
+            ) from None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{place}:{error.lineno}:{error.colno}: the plugin's config is not JSON: {error.msg}"
+        ) from None
+
+
 def resolve(spec: WorkerSpec) -> tuple[NylonPlugin, WorkerOptions]:
     """The plugin, loaded, and how it is to be served.
 
@@ -90,22 +136,24 @@ def resolve(spec: WorkerSpec) -> tuple[NylonPlugin, WorkerOptions]:
     for variable, field_name in (("NATS_SERVERS", "servers"), ("NATS_GROUP", "group")):
         if given := spec.overrides.get(field_name):
             os.environ[variable] = given if isinstance(given, str) else ",".join(given)
+    overrides = dict(spec.overrides)
+    if spec.config is not None:
+        overrides["config"] = read_config(spec.config)
     plugin = load(spec.plugin, spec.app_dir)
     own = plugin.options if isinstance(plugin, NatsPlugin) else None
     options = {f.name: getattr(own, f.name) for f in fields(WorkerOptions)} if own else {}
-    return plugin, WorkerOptions(**{**options, **spec.overrides})
+    return plugin, WorkerOptions(**{**options, **overrides})
 
 
-def serve(spec: WorkerSpec, status_fd: int) -> int:
+def serve(orders: Orders) -> int:
     """Load and serve; the result is the exit code."""
     from nylon.nats import run_plugin
-
-    def say(word: str) -> None:
-        os.write(status_fd, word.encode() + b"\n")
+    from nylon.reporting import Reporter
 
     try:
-        plugin, settings = resolve(spec)
-        run_plugin(plugin, settings, on_loaded=lambda: say("loaded"), on_serving=lambda: say("serving"))
+        plugin, settings = resolve(orders.spec)
+        entitle(f"worker {orders.number} of", settings.group, orders.spec.plugin)
+        run_plugin(plugin, settings, Reporter(orders.status_fd, orders.recycling), second_signal=False)
     except NylonError as error:
         logger.error("%s", error)
         return 1
@@ -115,12 +163,20 @@ def serve(spec: WorkerSpec, status_fd: int) -> int:
     return 0
 
 
+def entitle(role: str, group: str, plugin: str) -> None:
+    """What `ps` and `top` show of this process: which group and plugin, and none of its arguments."""
+    from setproctitle import setproctitle
+
+    setproctitle(f"nylon: {role} {group} ({plugin})")
+
+
 def main() -> int:
     """Read the orders and follow them."""
-    orders = json.load(sys.stdin)
-    log_to_stderr(f"%(asctime)s %(levelname)-7s worker {orders['number']} | %(message)s")
-    end_with_parent(orders["supervisor"])
-    return serve(WorkerSpec(**orders["spec"]), orders["status_fd"])
+    orders = Orders.decode(json.load(sys.stdin))
+    os.set_inheritable(orders.status_fd, False)  # not for what the plugin may start
+    log_to_stderr(f"%(asctime)s %(levelname)-7s worker {orders.number} [{os.getpid()}] | %(message)s")
+    end_with_parent(orders.supervisor)
+    return serve(orders)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`nylon worker`: serves over NATS, stops cleanly, and says what keeps it from serving."""
 
 import os
+import re
 import signal
 import socket
 from pathlib import Path
@@ -54,8 +55,9 @@ def pids_answering(gateway, requests: int = 64) -> set[int]:
 def test_workers_answer_and_are_gone_after_a_signal(app, start, nylon_nats, nylon_gateway):
     arguments = ("--nats", nylon_nats.url, "--group", "cli_two", "--workers", "2")
     running = start("nylon", "worker", "app:plugin", *arguments)
-    running.wait_for("worker 1 | serving group cli_two")
-    running.wait_for("worker 2 | serving group cli_two")
+    banner = running.wait_for("serving group cli_two")
+    assert f"via {nylon_nats.url}: who: request_filter (app:plugin, 2 workers" in banner
+    assert running.output.count("serving group") == 1
     children = {child.pid for child in psutil.Process(running.process.pid).children(recursive=True)}
     gateway = nylon_gateway(gateway_config(nylon_nats.url, "cli_two"))
     assert pids_answering(gateway) == children
@@ -87,19 +89,29 @@ def test_workers_die_with_a_killed_supervisor(app, start, nylon_nats):
     child.wait(timeout=20)
 
 
-def test_check_says_what_would_be_served(app, nylon, nylon_nats):
+def test_check_says_what_would_be_served_where(app, nylon, nylon_nats):
     result = nylon("worker", "app:plugin", "--nats", nylon_nats.url, "--group", "g", "--check")
     assert (result.code, result.err) == (0, "")
-    assert result.out.splitlines() == ["who: request_filter", "app:plugin: ok, for group g"]
+    *said, broker, last = result.out.splitlines()
+    assert said == [
+        "entries:  who: request_filter",
+        "group:    g",
+        "subjects: nylon.g.call, nylon.g.w.*, nylon.g.workers",
+    ]
+    assert re.fullmatch(
+        rf"broker:   \S+, nats-server \d+\.\d+\.\d+ at {nylon_nats.url[7:]}, messages .*", broker
+    )
+    assert last == "app:plugin: ok"
 
 
-def test_check_warns_of_a_broker_that_does_not_answer(app, nylon):
+def test_check_fails_without_a_broker_and_says_why(app, nylon):
     with socket.socket() as dead:
         dead.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{dead.getsockname()[1]}"
         result = nylon("worker", "app:plugin", "--nats", f"nats://{address}", "--group", "g", "--check")
-    assert result.code == 0
-    assert "warning: " in result.err and address in result.err
+    assert (result.code, result.out) == (1, "")
+    assert f"no broker at nats://{address}" in result.err.splitlines()[-1]
+    assert "Connect call failed" in result.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("check", [("--check",), ()])

@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 
 from nylon.broker import WorkerOptions
 from nylon.serving import Serving
+from nylon.testing.workers import Started
 
 PHASES = {"request_filter": 1, "response_filter": 2, "response_body_filter": 3, "logging": 4}
 
@@ -165,7 +166,7 @@ async def serving(plugin, url, group="g", **options):
     """Serve a plugin while the block runs; gives the running `Serving`, subscribed and announced."""
     started = asyncio.Event()
     settings = WorkerOptions(servers=(url,), group=group, **{"drain_timeout": 5.0, **options})
-    worker = Serving(plugin, settings, on_serving=started.set)
+    worker = Serving(plugin, settings, Started(started.set))
     task = asyncio.create_task(worker.run())
     begun = asyncio.create_task(started.wait())
     try:

