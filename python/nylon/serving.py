@@ -260,6 +260,8 @@ class Serving:
         deadline = self._loop.time() + self.options.drain_timeout
         try:
             if client.is_connected:
+                # No answer to $SRV.INFO may come after `leave`: it would bring the worker back.
+                await self._service.stop()
                 await client.publish(core.announce_subject, core.leave())
                 await self._calls.drain()  # type: ignore[no-untyped-call]  # nats-py does not annotate it
             await self._finish_calls(deadline)
@@ -267,7 +269,6 @@ class Serving:
                 core.wake()
                 if self._publishing is not None:
                     await self._publishing
-                await self._service.stop()
                 await self._own.drain()  # type: ignore[no-untyped-call]
                 # What was on its way to the own subject when that was given up has come with the flush: a gateway that
                 # did not know yet, or the next phase of an exchange.

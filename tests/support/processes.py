@@ -151,7 +151,14 @@ class WorkerProcess(Process):
     """`nylon worker` with one worker."""
 
     def __init__(
-        self, plugin: str, *, nats: str, group: str, app_dir: Path, arguments: Sequence[str] = ()
+        self,
+        plugin: str,
+        *,
+        nats: str,
+        group: str,
+        app_dir: Path,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         command = [
             NYLON,
@@ -165,7 +172,7 @@ class WorkerProcess(Process):
             app_dir,
             *arguments,
         ]
-        super().__init__(command, cwd=app_dir)
+        super().__init__(command, cwd=app_dir, environment=environment)
 
     def await_serving(self) -> None:
         """Wait until it says that it serves."""

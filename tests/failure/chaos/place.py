@@ -44,17 +44,23 @@ class Workers(WorkerProcess):
     """`nylon worker --workers N`, whose worker processes can be told apart."""
 
     def __init__(
-        self, nats: str, record: Path, count: int, *, group: str = GROUP, environment: Config | None = None,
+        self,
+        nats: str,
+        record: Path,
+        count: int,
+        *,
+        group: str = GROUP,
+        app_dir: Path = HERE,
         arguments: tuple[str, ...] = (),
-    ) -> None:  # fmt: skip
-        os.environ.update({"CHAOS_RECORD": str(record), **(environment or {})})
-        self.count = count
+        environment: Config | None = None,
+    ) -> None:
         super().__init__(
             "plugin.py:plugin",
             nats=nats,
             group=group,
-            app_dir=HERE,
+            app_dir=app_dir,
             arguments=("--workers", str(count), *arguments),
+            environment={"CHAOS_RECORD": str(record), **(environment or {})},
         )
 
     @property
@@ -80,12 +86,19 @@ class Place:
     """Everything, up and running. A context manager."""
 
     def __init__(
-        self, *, workers: int = 3, policy: Config | None = None, messaging: Config | None = None
+        self,
+        *,
+        workers: int = 3,
+        policy: Config | None = None,
+        messaging: Config | None = None,
+        started: Config | None = None,
     ) -> None:
+        """`policy` and `messaging` are of the gateway's configuration; `started` says how the workers are started."""
         self._stack = contextlib.ExitStack()
         self._workers = workers
         self._policy = policy or {}
         self._messaging = messaging or {}
+        self._started = started or {}
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -93,7 +106,7 @@ class Place:
             self.nats = stack.enter_context(NatsServer())
             self.origin = stack.enter_context(NumberedOrigin())
             self.gateway = stack.enter_context(GatewayProcess(self.config()))
-            self.workers = self.start_workers(self._workers, stack)
+            self.workers = self.start_workers(self._workers, stack, **self._started)
             self._stack = stack.pop_all()
         return self
 

@@ -2,7 +2,7 @@
 
 Each run of a handler is a line in a file of its process, written before it waits and again when it is done, by one
 `write` each: what a killed process had begun is known. `CHAOS_RECORD` names the folder, `CHAOS_VERSION` what a reply
-says of the code that made it.
+says of the code that made it, `CHAOS_WAIT` and `CHAOS_LEAK` how long a handler takes and what it leaves behind.
 """
 
 import asyncio
@@ -17,6 +17,10 @@ RECORD = os.open(
     Path(os.environ["CHAOS_RECORD"]) / f"{os.getpid()}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
 )
 
+LEAK = int(os.environ.get("CHAOS_LEAK", "0"))
+"""Bytes that each run of a handler leaves behind."""
+left_behind = []
+
 plugin = NylonPlugin()
 
 
@@ -27,6 +31,7 @@ def note(word, ctx, number):
 
 async def run(ctx, number, work):
     note("begun", ctx, number)
+    left_behind.append(b"x" * LEAK)
     await asyncio.sleep(WAIT)
     work()
     note("done", ctx, number)
