@@ -20,7 +20,7 @@ from nylon.errors import (
 from nylon.plugin import NylonPlugin
 
 if TYPE_CHECKING:
-    from nylon.gateway import Gateway
+    from nylon.gateway import Gateway, Reloaded
     from nylon.nats import NatsPlugin
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "PhaseError",
     "PhaseHandler",
     "PluginError",
+    "Reloaded",
     "Request",
     "Response",
     "StateError",
@@ -53,8 +54,8 @@ def __getattr__(name: str) -> Any:
         from nylon.nats import NatsPlugin
 
         return NatsPlugin
-    if name == "Gateway":
-        from nylon.gateway import Gateway
+    if name in ("Gateway", "Reloaded"):
+        from nylon import gateway
 
-        return Gateway
+        return getattr(gateway, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

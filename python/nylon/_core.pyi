@@ -7,6 +7,7 @@ change in any version.
 import os
 from asyncio import BaseProtocol, BaseTransport, Task
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeVar, final, overload
 
 from nylon.plugin import NylonPlugin
@@ -445,11 +446,36 @@ class GatewayCore:
     def addresses(self) -> list[tuple[str, int]]:
         """Where it listens."""
 
+    @property
+    def control(self) -> Path | None:
+        """Where the control socket is to be."""
+
     def start(self, plugins: dict[str, NylonPlugin], brokers: dict[str, str]) -> None:
         """Loads the plugins and serves. Raises `PluginError`, `ConfigError`, `GatewayError`."""
 
+    def reload(
+        self,
+        next: GatewayCore,
+        plugins: dict[str, NylonPlugin],
+        brokers: dict[str, str],
+        force: bool,
+        wait: float,
+    ) -> tuple[int, list[str], list[str], list[str], list[str]]:
+        """Puts the plan of `next` into the place of the running one.
+
+        Returns the generation's number, the names of the plugins started, kept and ended, and warnings. Raises as
+        `start` does; then nothing has changed.
+        """
+
+    def hurry(self) -> None:
+        """Makes a reload that waits for its plugins give up."""
+
     def stop(self, grace: float | None = None) -> None:
         """Drains and ends everything."""
+
+    @property
+    def retiring(self) -> int:
+        """Plans that were replaced and whose requests or plugins have not ended yet."""
 
     def not_ready(self) -> list[str]:
         """Why plugins cannot be expected to answer now."""

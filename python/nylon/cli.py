@@ -7,14 +7,19 @@ command needs is imported inside it, so that `nylon --help` is quick.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import logging
+import signal
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nylon.terminal import configure_logging, fail, say, stop_signals, unreachable
 from nylon.worker_command import worker
+
+if TYPE_CHECKING:
+    from nylon.gateway import Gateway
 
 app = typer.Typer(
     name="nylon",
@@ -70,7 +75,7 @@ def root(
 
 @app.command()
 def run(config: ConfigOption = None) -> None:
-    """Run a gateway. Ctrl-C or SIGTERM drains, a second one stops at once."""
+    """Run a gateway. Ctrl-C or SIGTERM drains, a second one stops at once; SIGHUP reloads the configuration."""
     path = required(config)
     from nylon.gateway import Gateway
 
@@ -78,14 +83,33 @@ def run(config: ConfigOption = None) -> None:
     gateway = Gateway.from_file(path)
     for warning in gateway.warnings:
         say(f"warning: {warning}")
-    with stop_signals() as wait_for_signal:
+    # In threads of their own, so that this one stays free to take signals.
+    with (
+        ThreadPoolExecutor(1, thread_name_prefix="nylon-drain") as drain,
+        ThreadPoolExecutor(1, thread_name_prefix="nylon-reload") as reloads,
+        stop_signals(also=[signal.SIGHUP]) as wait_for_signal,
+    ):
         gateway.start()
         say("nylon: listening on " + ", ".join(gateway.urls))
-        wait_for_signal()
+        reload: Future[None] | None = None
+        while wait_for_signal() == signal.SIGHUP:
+            # One that has not begun will read what this signal is about.
+            if reload is None or reload.running() or reload.done():
+                reload = reloads.submit(reload_logged, gateway)
         say("nylon: draining (once more to stop at once)")
-        # In a thread of its own, so that this one stays free to take the second signal.
-        with ThreadPoolExecutor(1, thread_name_prefix="nylon-drain") as pool:
-            pool.submit(gateway.stop).result()
+        drain.submit(gateway.stop).result()
+
+
+def reload_logged(gateway: Gateway) -> None:
+    """Reload; whatever comes of it is in the log."""
+    from nylon.errors import NylonError
+
+    try:
+        gateway.reload()
+    except NylonError:
+        pass  # `reload` has logged it, and the gateway goes on
+    except Exception:
+        logging.getLogger("nylon.gateway").exception("the reload failed, the running configuration stays")
 
 
 @app.command()

@@ -14,23 +14,47 @@ while that ends can abort the process.
 import atexit
 import contextlib
 import json
+import logging
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from nylon import _core
 from nylon.embedded import NatsServer
 from nylon.errors import GatewayError, NylonError
 from nylon.plugin import NylonPlugin
 
-__all__ = ["Gateway"]
+__all__ = ["Gateway", "Reloaded"]
+
+_log = logging.getLogger("nylon.gateway")
 
 #: What a plugin given as an object says of itself in the text that is validated.
 _OBJECT = {"type": "python", "module": "nylon:NylonPlugin"}
+
+
+#: A configuration as it was read, and the plugins given as objects.
+_Read = tuple[_core.GatewayCore, dict[str, NylonPlugin]]
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What a reload that took effect has done."""
+
+    generation: int
+    """The number of the plan that is live now: 1 since the start, one more with each reload."""
+    started: list[str]
+    """Plugins that are new or have changed."""
+    kept: list[str]
+    """Plugins that have not, and go on with all that they have."""
+    ended: list[str]
+    """Plugins that serve what began before, and then end."""
+    warnings: list[str]
+    """What is doubtful in the new configuration, or could not take effect."""
 
 
 class Gateway:
@@ -47,8 +71,7 @@ class Gateway:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        text, plugins = _as_text(config)
-        self._prepare(_core.GatewayCore.from_text("<dict>", text, Path.cwd()), plugins)
+        self._prepare(lambda: _from_dict(config))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
@@ -58,13 +81,14 @@ class Gateway:
             ConfigError: the configuration is wrong; the text lists all errors with file, line and column.
         """
         gateway = cls.__new__(cls)
-        gateway._prepare(_core.GatewayCore.from_file(os.fspath(path)), {})
+        gateway._prepare(lambda: (_core.GatewayCore.from_file(os.fspath(path)), {}))
         return gateway
 
-    def _prepare(self, core: _core.GatewayCore, plugins: dict[str, NylonPlugin]) -> None:
-        self._core = core
-        self._plugins = plugins
-        self._brokers = contextlib.ExitStack()
+    def _prepare(self, read: Callable[[], _Read]) -> None:
+        self._read = read
+        self._core, self._plugins = read()
+        self._brokers: dict[str, NatsServer] = {}
+        self._closing = contextlib.ExitStack()
         self._pid: int | None = None
         self._changing = threading.Lock()
         self._stopped = threading.Event()
@@ -106,13 +130,9 @@ class Gateway:
             # seen somewhere; a program that has chosen its level before keeps it.
             _core.start_logging("warn")
             try:
-                brokers = {
-                    name: self._brokers.enter_context(NatsServer()).url
-                    for name in self._core.embedded_brokers
-                }
-                self._core.start(self._plugins, brokers)
+                self._core.start(self._plugins, self._start_brokers(self._core))
             except BaseException:
-                self._brokers.close()
+                self._close()
                 raise
             self._pid = os.getpid()
             self._stopped.clear()
@@ -126,13 +146,15 @@ class Gateway:
 
         Does nothing where the gateway does not run.
         """
+        # A reload that waits for its plugins holds the lock.
+        self._core.hurry()
         with self._changing:
             if self._stopped.is_set():
                 return
             self._check_process()
             try:
                 self._core.stop(grace)
-                self._brokers.close()
+                self._close()
             finally:
                 _running.discard(self)
                 self._stopped.set()
@@ -150,13 +172,65 @@ class Gateway:
             pass
         return True
 
-    def reload(self) -> NoReturn:
-        """Reads the configuration again. Not available in this version.
+    def reload(
+        self, config: Mapping[str, Any] | None = None, *, force: bool = False, wait: float = 10.0
+    ) -> Reloaded:
+        """Puts another configuration into the place of the running one, at once and as a whole.
+
+        Requests that have begun end as they began, with their plugins; those that begin afterwards meet the new
+        configuration. Addresses that stand in both are never closed. A plugin that has not changed goes on with all
+        that it has; a changed file is loaded anew beside the old one, which gets its ``shutdown`` after its last
+        request. A plugin given by its module or as an object cannot change its settings: give its file, or another
+        object.
+
+        Args:
+            config: the new configuration. Left out: the file is read again, or the dict that was given applies again.
+            force: switch although a new plugin is not ready.
+            wait: seconds that new plugins have to be ready: the broker connected, each group with a worker.
 
         Raises:
-            NylonError: always; stop and start the gateway instead.
+            ConfigError: the configuration is wrong; the text lists all errors.
+            PluginError: a plugin cannot be loaded.
+            GatewayError: a new plugin is not ready, a new address is taken, or the gateway does not run.
+
+        After an error the running configuration goes on as if nothing had happened.
         """
-        raise NylonError("reload is not available in this version: stop the gateway and start a new one")
+        with self._changing:
+            self._check_process()
+            try:
+                if self._stopped.is_set():
+                    raise GatewayError("the gateway does not run: there is nothing to reload")
+                done = self._switch(config, force=force, wait=wait)
+            except NylonError as error:
+                _log.error("the reload was refused, the running configuration stays: %s", error)
+                raise
+            for warning in done.warnings:
+                _log.warning("%s", warning)
+            _log.info(
+                "reloaded, generation %d: started %s; kept %s; ended %s",
+                done.generation,
+                *(", ".join(names) or "none" for names in (done.started, done.kept, done.ended)),
+            )
+            return done
+
+    def _switch(self, config: Mapping[str, Any] | None, *, force: bool, wait: float) -> Reloaded:
+        read = self._read if config is None else lambda: _from_dict(config)
+        core, plugins = read()
+        done = self._core.reload(core, plugins, self._start_brokers(core), force, wait)
+        self._read, self._plugins = read, plugins
+        generation, started, kept, ended, warnings = done
+        return Reloaded(generation, started, kept, ended, [*core.warnings, *warnings])
+
+    def _start_brokers(self, core: _core.GatewayCore) -> dict[str, str]:
+        """The URLs of the embedded brokers, each started when it is first needed and kept until the stop."""
+        for name in core.embedded_brokers:
+            if name not in self._brokers:
+                self._brokers[name] = self._closing.enter_context(NatsServer())
+        return {name: self._brokers[name].url for name in core.embedded_brokers}
+
+    def _close(self) -> None:
+        self._brokers.clear()
+        self._closing.close()
 
     def _check_process(self) -> None:
         if self._pid is not None and self._pid != os.getpid():
@@ -188,6 +262,11 @@ def _stop_all() -> None:
 
 
 atexit.register(_stop_all)
+
+
+def _from_dict(config: Mapping[str, Any]) -> _Read:
+    text, plugins = _as_text(config)
+    return _core.GatewayCore.from_text("<dict>", text, Path.cwd()), plugins
 
 
 def _as_text(config: Mapping[str, Any]) -> tuple[str, dict[str, NylonPlugin]]:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from nylon import _core
-from nylon.loading import plugin_error
+from nylon.loading import plugin_error, unload
 from nylon.plugin import NylonPlugin
 from nylon.stepper import Stepper
 
@@ -86,6 +86,7 @@ class Lifetime:
                 self._run_shutdown(max(until - time.monotonic(), 1.0))
         finally:
             self._stop_loop()
+            unload(self._plugin)
 
     def _run_shutdown(self, timeout: float) -> None:
         for function in reversed(self._plugin._shutdown):

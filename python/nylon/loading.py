@@ -5,24 +5,36 @@ can be loaded again. Errors are the plugin author's: they name the author's file
 """
 
 import importlib
+import importlib.machinery
 import importlib.util
 import itertools
 import linecache
 import os
 import sys
 import traceback
+import weakref
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from nylon.errors import NylonError, PluginError
 from nylon.plugin import NylonPlugin
 
-__all__ = ["load_file", "load_module", "plugin_error"]
+__all__ = ["load_file", "load_module", "plugin_error", "unload"]
 
 _numbers = itertools.count(1)
+_private: weakref.WeakKeyDictionary[NylonPlugin, str] = weakref.WeakKeyDictionary()
 _own = str(Path(__file__).parent) + os.sep
+
+
+class _FreshLoader(importlib.machinery.SourceFileLoader):
+    """Compiles the file as it is now: a ``.pyc`` would count as fresh until the second of the change is over."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
 
 
 def load_file(path: str, attribute: str = "plugin") -> NylonPlugin:
@@ -37,20 +49,34 @@ def load_file(path: str, attribute: str = "plugin") -> NylonPlugin:
         raise PluginError(f"{path}: there is no such file")
     _put_on_path(str(file.parent))
     name = f"_nylon_plugin_{next(_numbers)}_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
+    if file.suffix != ".py":
         raise PluginError(f"{path}: a Python plugin is a .py file")
+    loader = _FreshLoader(name, str(file))
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
+    assert spec is not None  # a loader was given
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         raise plugin_error(f"importing {path}", error) from None
     except SystemExit as error:
         del sys.modules[name]
         raise plugin_error(f"importing {path}", error) from None
-    return _attribute(module, attribute, path)
+    try:
+        plugin = _attribute(module, attribute, path)
+    except PluginError:
+        del sys.modules[name]
+        raise
+    _private[plugin] = name
+    return plugin
+
+
+def unload(plugin: NylonPlugin) -> None:
+    """Forgets the private module of a plugin that was loaded from a file; another plugin is left alone."""
+    if name := _private.pop(plugin, None):
+        sys.modules.pop(name, None)
 
 
 def load_module(module: str, attribute: str = "plugin") -> NylonPlugin:

@@ -7,7 +7,7 @@ import os
 import queue
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 __all__ = ["configure_logging", "fail", "say", "stop_signals", "unreachable"]
@@ -36,8 +36,10 @@ def configure_logging(*, level: str = "INFO") -> None:
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[], object]]:
+def stop_signals(*, also: Sequence[signal.Signals] = ()) -> Iterator[Callable[[], int]]:
     """Take SIGINT and SIGTERM within the block, whose value waits for the first; the second ends the process.
+
+    The signals of `also` are waited for as well, any number of times; what is waited for gives the signal's number.
 
     A `SimpleQueue` and `os.write`, since a handler may interrupt this very thread inside any lock or print.
     """
@@ -46,13 +48,16 @@ def stop_signals() -> Iterator[Callable[[], object]]:
 
     def handle(number: int, _frame: object) -> None:
         nonlocal asked
+        if number in also:
+            arrived.put(number)
+            return
         if asked:
             os.write(2, b"nylon: stopped at once\n")
             os._exit(1)
         asked = True
         arrived.put(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, *also)
     before = [signal.signal(number, handle) for number in numbers]
     try:
         yield arrived.get

@@ -240,3 +240,33 @@ def test_unreachable_broker_keeps_no_gateway_from_starting(app, start):
         assert get(url + "/remote")[0] == 503
         running.send(signal.SIGTERM)
         assert running.wait() == 0
+
+
+def test_sighup_reloads_the_file(app, start):
+    running = start("nylon", "run", "-c", "nylon.yaml")
+    url = url_of(running)
+    assert get(url + "/hello") == (200, b"hello")
+    source = (app / "app.py").read_text()
+    (app / "app.py").write_text(source.replace('body_text("hello")', 'body_text("hallo")'))
+    running.send(signal.SIGHUP)
+    running.wait_for("reloaded, generation 2: started p; kept none; ended p")
+    assert get(url + "/hello") == (200, b"hallo")
+    running.send(signal.SIGTERM)
+    assert running.wait() == 0
+
+
+def test_sighup_with_a_wrong_file_changes_nothing_and_says_all_that_is_wrong(app, start):
+    running = start("nylon", "run", "-c", "nylon.yaml")
+    url = url_of(running)
+    config = (app / "nylon.yaml").read_text()
+    (app / "nylon.yaml").write_text(config.replace("routes:", "rutes:") + "\nlimits: {max: 1}\n")
+    running.send(signal.SIGHUP)
+    running.wait_for("the reload was refused, the running configuration stays")
+    running.wait_for("unknown key `rutes`")
+    running.wait_for("unknown key `max`")
+    assert get(url + "/hello") == (200, b"hello")
+    (app / "nylon.yaml").write_text(config)
+    running.send(signal.SIGHUP)
+    running.wait_for("reloaded, generation 2: started none; kept p; ended none")
+    running.send(signal.SIGINT)
+    assert running.wait() == 0

@@ -20,7 +20,6 @@ from nylon import (
     ConfigError,
     Gateway,
     GatewayError,
-    NylonError,
     PluginError,
 )
 
@@ -92,11 +91,6 @@ def test_wait_returns_when_another_thread_stops(origin: EchoOrigin) -> None:
         stopper.start()
         assert gateway.wait() is True
         stopper.join()
-
-
-def test_reload_says_that_it_is_not_available(origin: EchoOrigin) -> None:
-    with pytest.raises(NylonError, match="not available in this version"):
-        Gateway(config(origin, passing(), EVERY_WAY)).reload()
 
 
 SCRIPT = """

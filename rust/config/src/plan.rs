@@ -29,6 +29,8 @@ pub struct Plan {
     pub trusted_proxies: Vec<IpNet>,
     /// The request header whose value picks a [`Matcher::Header`] route, before any host is looked at.
     pub header_selector: Option<http::HeaderName>,
+    /// The Unix socket for `nylon reload` and `nylon status`.
+    pub control: Option<PathBuf>,
     /// Connections to message brokers.
     pub messaging: Vec<Messaging>,
     /// All plugins, used or not, in the order written.
@@ -58,6 +60,8 @@ pub struct Runtime {
     pub grace_period: Duration,
     /// How long the last step may take after that: `logging` phases, plugins' `shutdown`, the broker's drain.
     pub graceful_shutdown_timeout: Duration,
+    /// How long a plugin that a reload replaced lives on for the exchanges that began with it.
+    pub reload_grace_period: Duration,
     /// Idle upstream connections kept per data-plane thread, over all endpoints.
     pub upstream_keepalive_pool_size: usize,
 }
@@ -117,6 +121,13 @@ pub struct Messaging {
     pub auth: BrokerAuth,
     /// Where the configuration defines it.
     pub location: Location,
+}
+
+impl Messaging {
+    /// Whether a connection with these settings could serve for the other: all but their places are the same.
+    pub fn is_same_connection(&self, other: &Messaging) -> bool {
+        *self == Messaging { location: self.location.clone(), ..other.clone() }
+    }
 }
 
 /// Where a broker is.
@@ -214,9 +225,34 @@ pub enum PluginKind {
     Messaging {
         /// The place of the connection in [`Plan::messaging`].
         messaging: usize,
-        /// The workers' queue group.
-        group: String,
+        /// Which workers there.
+        workers: Workers,
     },
+}
+
+/// The workers of a plugin behind a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workers {
+    /// The queue groups that share the sessions by weight. Never empty, no name twice, not all weights 0.
+    pub groups: Vec<GroupShare>,
+    /// A further group that gets a copy of each call; its answers are only measured.
+    pub mirror: Option<String>,
+}
+
+impl Workers {
+    /// All workers of one group.
+    pub fn of(group: impl Into<String>) -> Workers {
+        Workers { groups: vec![GroupShare { name: group.into(), weight: 1 }], mirror: None }
+    }
+}
+
+/// A queue group and its share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupShare {
+    /// The group.
+    pub name: String,
+    /// Its share of the sessions, of the sum of all weights; 0 is none.
+    pub weight: u32,
 }
 
 /// Where a Python plugin's code is, and what it calls itself there.

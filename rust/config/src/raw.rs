@@ -39,7 +39,7 @@ section! {
         /// Addresses or networks of the proxies whose `X-Forwarded-*` are believed. None by default.
         optional trusted_proxies("trusted_proxies"): Vec<Text>;
         /// The Unix socket through which `nylon reload` and `nylon status` speak to the gateway.
-        later control("control"): Text;
+        optional control("control"): Text;
         /// The request header whose value picks a route of type `header`.
         optional header_selector("header_selector"): Text;
         /// Connections to message brokers.
@@ -66,6 +66,8 @@ section! {
         optional grace_period_seconds("grace_period_seconds"): Count<0, 86_400> = 30;
         /// Seconds that the last step of a stop may take after that.
         optional graceful_shutdown_timeout_seconds("graceful_shutdown_timeout_seconds"): Count<0, 86_400> = 10;
+        /// Seconds that a plugin which a reload replaced lives on for the exchanges that began with it.
+        optional reload_grace_period_seconds("reload_grace_period_seconds"): Count<0, 86_400> = 300;
         /// Idle upstream connections kept per thread.
         optional upstream_keepalive_pool_size("upstream_keepalive_pool_size"): Count<0, 65_536> = 128;
         /// A file that gets the process id.

@@ -5,6 +5,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -28,6 +29,8 @@ mod messaging;
 mod plugins;
 /// How phases are called.
 mod policy;
+/// The workers of a plugin: groups, their shares, a mirror.
+mod workers;
 /// Middleware and groups of it.
 mod middleware;
 /// Services and their endpoints.
@@ -46,6 +49,7 @@ pub(crate) fn plan(root: &raw::Root, report: &mut Report<'_>) -> Option<Plan> {
     let limits = limits(root, report);
     let trusted_proxies = trusted_proxies(root, report);
     let header_selector = header_selector(root, report);
+    let control = control(root, report);
 
     let brokers = list(root.messaging.as_ref());
     let broker_names = Directory::of("messaging connection", brokers, |broker| broker.name.as_ref(), report);
@@ -85,6 +89,7 @@ pub(crate) fn plan(root: &raw::Root, report: &mut Report<'_>) -> Option<Plan> {
         limits: limits?,
         trusted_proxies,
         header_selector,
+        control,
         messaging: messaging.into_iter().collect::<Option<_>>()?,
         plugins: plugins.into_iter().collect::<Option<_>>()?,
         services: services.into_iter().collect::<Option<_>>()?,
@@ -163,6 +168,7 @@ fn runtime(root: &raw::Root, report: &mut Report<'_>) -> Option<plan::Runtime> {
         threads: written.threads.map(size),
         grace_period: Duration::from_secs(written.grace_period_seconds?.value),
         graceful_shutdown_timeout: Duration::from_secs(written.graceful_shutdown_timeout_seconds?.value),
+        reload_grace_period: Duration::from_secs(written.reload_grace_period_seconds?.value),
         upstream_keepalive_pool_size: size(written.upstream_keepalive_pool_size?),
     })
 }
@@ -211,4 +217,25 @@ fn header_selector(root: &raw::Root, report: &mut Report<'_>) -> Option<http::He
         report.error(*place, format!("`{value}` is no header name"));
     }
     name
+}
+
+/// The longest path that a Unix socket can have everywhere (the BSDs' limit; Linux takes four more).
+const SOCKET_PATH: usize = 103;
+
+fn control(root: &raw::Root, report: &mut Report<'_>) -> Option<PathBuf> {
+    let Spanned { value, place } = root.control.as_ref()?;
+    let path = report.sources.base_dir(place.file).join(value);
+    let path = std::path::absolute(&path).unwrap_or(path);
+    let length = path.as_os_str().len();
+    if length > SOCKET_PATH {
+        report.error_help(
+            *place,
+            format!(
+                "`{}` has {length} bytes, more than the {SOCKET_PATH} that the path of a socket may have",
+                path.display()
+            ),
+            "choose a shorter path, such as one below /run",
+        );
+    }
+    Some(path)
 }

@@ -6,7 +6,7 @@ use nylon_config::{
     Loaded, Plan,
     plan::{
         Broker, BrokerAuth, Execution, HostPattern, Matcher, OnError, Overflow, PluginIndex, PluginKind,
-        PythonSource, ServiceKind,
+        PythonSource, ServiceKind, Workers,
     },
 };
 use nylon_core::Phase;
@@ -179,8 +179,8 @@ plugins:
     assert!(!format!("{plan:?}").contains("s3cret"), "a secret shows in the plan's debug text");
     assert_eq!(plan.messaging[1].broker, Broker::Embedded);
     assert_eq!(plan.messaging[1].subject_prefix, "shop.eu");
-    assert_eq!(plan.plugins[0].kind, PluginKind::Messaging { messaging: 0, group: "blue".to_owned() });
-    assert_eq!(plan.plugins[1].kind, PluginKind::Messaging { messaging: 1, group: "s".to_owned() });
+    assert_eq!(plan.plugins[0].kind, PluginKind::Messaging { messaging: 0, workers: Workers::of("blue") });
+    assert_eq!(plan.plugins[1].kind, PluginKind::Messaging { messaging: 1, workers: Workers::of("s") });
 }
 
 #[test]
@@ -292,4 +292,26 @@ plugins: [{name: p, module: m, execution: inline, threads: 3, per_phase: {loggin
             "`retry` has no effect on a plugin in the gateway's process: no call gets lost",
         ]
     );
+}
+
+#[test]
+fn groups_keep_their_order_and_their_weights() {
+    let plan = plan(
+        "http: [127.0.0.1:0]
+messaging: [{name: m, servers: [nats://h:4222]}]
+plugins:
+  - {name: a, groups: [{name: '${NATS_GROUP}', weight: 95}, {name: green, weight: 0}, {name: red}], messaging: m}
+",
+    );
+    let PluginKind::Messaging { workers, .. } = &plan.plugins[0].kind else { panic!("on workers") };
+    let shares: Vec<_> = workers.groups.iter().map(|group| (group.name.as_str(), group.weight)).collect();
+    assert_eq!(shares, [("blue", 95), ("green", 0), ("red", 1)]);
+    assert_eq!(workers.mirror, None);
+}
+
+#[test]
+fn the_control_socket_stands_beside_the_file_that_names_it() {
+    let plan = plan("http: [127.0.0.1:0]\ncontrol: run/nylon.sock");
+    let here = std::env::current_dir().expect("a directory");
+    assert_eq!(plan.control, Some(here.join("tests/data/example/run/nylon.sock")));
 }

@@ -116,12 +116,26 @@ section! {
         optional messaging("messaging"): Text;
         /// Its workers' queue group.
         optional group("group"): EnvText;
+        /// Several queue groups instead, which share the sessions by weight.
+        optional groups("groups"): Vec<Group>;
+        /// A queue group that gets a copy of each call; its answers are only measured.
+        later mirror("mirror"): EnvText;
         /// How each phase is called.
         optional per_phase("per_phase"): PerPhase;
         /// What a crash of the plugin may take down with it.
         optional isolation("isolation"): Spanned<Isolation>;
         /// Who frees the memory that a native plugin hands over in a callback.
         optional callback_memory("callback_memory"): Spanned<CallbackMemory>;
+    }
+}
+
+section! {
+    /// A queue group and its share of a plugin's sessions.
+    Group "one of `groups`", {
+        /// The group.
+        required name("name"): EnvText;
+        /// Its share, of the sum of all weights; 0 is none.
+        optional weight("weight"): Count<0, 1_000_000> = 1;
     }
 }
 

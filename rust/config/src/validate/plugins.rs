@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{directory::Directory, messaging::is_token, policy};
+use super::{directory::Directory, policy, workers};
 use crate::{
     kinds::Text,
     plan::{Execution, Plugin, PluginKind, Policies, PythonSource},
@@ -13,6 +13,9 @@ use crate::{
 
 /// Plugins of the gateway itself; their names are taken.
 pub(super) const BUILTIN: [&str; 2] = ["RequestHeaderModifier", "ResponseHeaderModifier"];
+
+/// The keys that say that a plugin runs on workers.
+const MESSAGING_KEYS: [&str; 4] = ["messaging", "group", "groups", "mirror"];
 
 /// The pool of a Python plugin that says nothing about it.
 const THREADS: usize = 4;
@@ -32,7 +35,7 @@ pub(super) fn host(written: &raw::Plugin) -> Option<Host> {
         Some(raw::PluginType::Ffi) => Some(Host::Native),
         Some(raw::PluginType::Python) => Some(Host::Python),
         Some(raw::PluginType::Messaging) => Some(Host::Messaging),
-        None if written.has("messaging") || written.has("group") => Some(Host::Messaging),
+        None if MESSAGING_KEYS.iter().any(|key| written.has(key)) => Some(Host::Messaging),
         None if written.has("module") || python_file() => Some(Host::Python),
         None if written.file.is_some() => Some(Host::Native),
         None => None,
@@ -59,7 +62,7 @@ pub(super) fn plugin(
         Some(Host::Native) => native(written, place, report),
         Some(Host::Python) => python(written, place, report),
         Some(Host::Messaging) => messaging(written, place, broker_names, report),
-        None if ["type", "file", "module", "messaging", "group"].iter().any(|key| written.has(key)) => None,
+        None if ["type", "file", "module"].iter().any(|key| written.has(key)) => None,
         None => {
             report.error_help(
                 place,
@@ -121,6 +124,12 @@ fn python(written: &raw::Plugin, place: Place, report: &mut Report<'_>) -> Optio
         &[
             ("messaging", written.messaging.as_ref().map(|text| text.place), A_MESSAGING_PLUGIN),
             ("group", written.group.as_ref().map(|text| text.0.place), A_MESSAGING_PLUGIN),
+            (
+                "groups",
+                written.groups.as_ref().and_then(|all| all.first()).map(|one| one.place),
+                A_MESSAGING_PLUGIN,
+            ),
+            ("mirror", written.mirror.as_ref().map(|text| text.0.place), A_MESSAGING_PLUGIN),
             ("callback_memory", written.callback_memory.as_ref().map(|word| word.place), A_NATIVE_PLUGIN),
         ],
         report,
@@ -246,14 +255,6 @@ fn messaging(
             None
         }
     };
-    // Workers of a plugin that names no group join the group of the plugin's name.
-    let group = written.group.as_ref().map(|group| &group.0).or(written.name.as_ref())?;
-    if !is_token(&group.value) {
-        report.error_help(
-            group.place,
-            format!("`{}` is no name for a queue group", group.value),
-            "a group is one word without dots, spaces, `*` and `>`",
-        );
-    }
-    Some(PluginKind::Messaging { messaging: messaging?, group: group.value.clone() })
+    let workers = workers::of(written, report);
+    Some(PluginKind::Messaging { messaging: messaging?, workers: workers? })
 }

@@ -8,6 +8,8 @@ use nylon_config::ConfigErrors;
 mod routing;
 /// Listeners, services, plugins and brokers.
 mod targets;
+/// Groups of workers and their shares.
+mod workers;
 
 /// Valid as it is; each case replaces a piece of it.
 const VALID: &str = "\

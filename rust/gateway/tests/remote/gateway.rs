@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Version};
 use nylon_config::Location;
-use nylon_config::plan::{Broker, BrokerAuth, Messaging, OnError, Overflow, PhasePolicy, Retry};
+use nylon_config::plan::{Broker, BrokerAuth, Messaging, OnError, Overflow, PhasePolicy, Retry, Workers};
 use nylon_core::{
     Call, Exchange, Failure, FailureKind, Finished, Outcome, Phase, RequestFacts, RequestHead, RequestId,
     Scheme, TargetPart,
@@ -77,7 +77,7 @@ impl Gateway {
     pub(crate) fn start(messaging: &Messaging) -> Gateway {
         let Broker::Servers(servers) = &messaging.broker else { panic!("the tests have servers") };
         let connection = Connection::start(messaging, servers.clone()).expect("start");
-        let host = RemoteHost::new(connection.clone(), "nylon", "auth", "g").expect("names");
+        let host = RemoteHost::new(connection.clone(), "nylon", "auth", &Workers::of("g")).expect("names");
         Gateway { connection, host }
     }
 

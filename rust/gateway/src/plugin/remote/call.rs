@@ -32,6 +32,10 @@ pub(super) fn run<'a>(entry: &'a RemoteEntry, phase_call: PhaseCall<'a>) -> Pend
         return Pending::Ready(finished(exchange, Outcome::Next, None));
     }
     let on = remote.on.clone();
+    if !on.known.traits().phases.contains(call.phase) {
+        // Another group of the plugin has the phase; in the one that serves this session nobody has.
+        return Pending::Ready(finished(exchange, Outcome::Next, None));
+    }
     Pending::Later(Box::pin(async move {
         let _counted = Counted::new(&on.group);
         let (id, bodies) = (entry.connection.new_call(), Bodies::new(body.limit() as u64));

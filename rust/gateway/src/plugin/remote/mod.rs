@@ -12,6 +12,8 @@ mod life;
 mod correlation;
 /// The live workers of a group and what their entries handle.
 mod workers;
+/// Which group serves a session.
+mod groups;
 /// One call: its start, its course over workers, its end.
 mod call;
 /// A place among the calls in flight.
@@ -30,42 +32,42 @@ mod session;
 pub use connection::Connection;
 
 use super::{EntryTraits, Pending, PhaseCall, PluginEntry, PluginHost, UnknownEntry};
-use nylon_wire::{GroupSubjects, SubjectError};
+use groups::Groups;
+use nylon_config::plan::Workers;
+use nylon_wire::SubjectError;
 use session::Served;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use workers::Group;
 
-/// Runs the entries of one plugin on the workers of one group.
+/// Runs the entries of one plugin on the workers of its groups.
 pub struct RemoteHost {
     plugin: Arc<str>,
     connection: Arc<Connection>,
-    group: Arc<Group>,
+    groups: Arc<Groups>,
     ended: AtomicBool,
 }
 
 impl RemoteHost {
-    /// A host for `plugin` on `group`, over a connection that may serve other plugins too. `prefix` is the
+    /// A host for `plugin` on `workers`, over a connection that may serve other plugins too. `prefix` is the
     /// connection's `subject_prefix`.
     ///
     /// # Errors
-    /// When the prefix or the group cannot stand in a subject.
+    /// When the prefix or a group cannot stand in a subject.
     pub fn new(
         connection: Arc<Connection>,
         prefix: &str,
         plugin: &str,
-        group: &str,
+        workers: &Workers,
     ) -> Result<RemoteHost, SubjectError> {
-        let group = Group::new(group, GroupSubjects::new(prefix, group)?);
-        connection.join(&group);
+        let groups = Arc::new(Groups::new(&connection, prefix, &workers.groups)?);
         connection.hosts.fetch_add(1, Ordering::Relaxed);
-        Ok(RemoteHost { plugin: plugin.into(), connection, group, ended: AtomicBool::new(false) })
+        Ok(RemoteHost { plugin: plugin.into(), connection, groups, ended: AtomicBool::new(false) })
     }
 
     /// Live workers, as known now.
     pub fn workers(&self) -> usize {
-        self.group.size()
+        self.groups.all().iter().map(|share| share.group.size()).sum()
     }
 }
 
@@ -80,15 +82,17 @@ impl PluginHost for RemoteHost {
             plugin: self.plugin.clone(),
             name: name.into(),
             connection: self.connection.clone(),
-            on: Arc::new(Served { group: self.group.clone(), known: self.group.entry(name) }),
+            on: self.groups.entry(name),
+            groups: self.groups.clone(),
         }))
     }
 
     fn ready(&self) -> Result<(), String> {
         self.connection.ready()?;
-        match self.group.size() {
-            0 => Err(format!("no worker of group {:?} has announced itself", self.group.name)),
-            _ => Ok(()),
+        let mut sharing = self.groups.all().iter().filter(|share| share.weight > 0);
+        match sharing.find(|share| share.group.size() == 0) {
+            Some(share) => Err(format!("no worker of group {:?} has announced itself", share.group.name)),
+            None => Ok(()),
         }
     }
 
@@ -97,7 +101,9 @@ impl PluginHost for RemoteHost {
             return;
         }
         let end = Instant::now() + grace;
-        while self.group.in_flight.load(Ordering::Relaxed) > 0 && Instant::now() < end {
+        let in_flight =
+            || self.groups.all().iter().any(|share| share.group.in_flight.load(Ordering::Relaxed) > 0);
+        while in_flight() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }
         if self.connection.hosts.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -111,19 +117,21 @@ pub(crate) struct RemoteEntry {
     plugin: Arc<str>,
     name: Arc<str>,
     connection: Arc<Connection>,
-    on: Arc<Served>,
+    /// On each group, in their order.
+    on: Vec<Arc<Served>>,
+    groups: Arc<Groups>,
 }
 
 impl RemoteEntry {
     /// The group that serves a session that begins now.
     fn serving(&self) -> &Arc<Served> {
-        &self.on
+        &self.on[self.groups.choose()]
     }
 }
 
 impl PluginEntry for RemoteEntry {
     fn traits(&self) -> EntryTraits {
-        self.on.known.traits()
+        self.groups.traits(&self.on)
     }
 
     fn call<'a>(&'a self, call: PhaseCall<'a>) -> Pending<'a> {

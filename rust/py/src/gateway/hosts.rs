@@ -1,0 +1,268 @@
+//! The hosts of a plan: made anew, or taken over from the plan before where nothing about them has changed.
+//!
+//! A host that is taken over keeps all that it has: the plugin's `initialize`, its closures, its threads, what it
+//! knows of its workers, the connection to the broker. So a reload that changes one plugin is noticed by that one
+//! only.
+
+use crate::dispatch::describe;
+use crate::errors::ErrorClass;
+use crate::python_host::{PythonHost, Settings};
+use crate::text;
+use nylon_config::plan::{Broker, Execution, Messaging, Plan, Plugin, PluginKind, PythonSource, Workers};
+use nylon_gateway::plugin::PluginHost;
+use nylon_gateway::plugin::remote::{Connection, RemoteHost};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One plugin's host, and all that it was made from.
+pub(super) struct Hosted {
+    /// The plugin's name in the configuration.
+    pub(super) name: String,
+    pub(super) host: Arc<dyn PluginHost>,
+    /// The object that a Python host runs.
+    object: Option<Py<PyAny>>,
+    recipe: Recipe,
+}
+
+/// What a host is made from. Two equal ones would give two hosts that nobody could tell apart.
+enum Recipe {
+    Python {
+        source: PythonSource,
+        execution: Execution,
+        threads: usize,
+        config: serde_json::Value,
+        /// What the file holds; `None` where it cannot be read.
+        code: Option<u64>,
+        /// The plugin, where it was given as an object.
+        given: Option<Py<PyAny>>,
+    },
+    Remote {
+        /// With its servers resolved.
+        messaging: Box<Messaging>,
+        workers: Workers,
+        connection: Arc<Connection>,
+    },
+}
+
+/// What hosts are made with, beside the plan.
+pub(super) struct Ingredients<'a, 'py> {
+    pub(super) py: Python<'py>,
+    pub(super) plan: &'a Plan,
+    /// Plugins given as objects, by name.
+    pub(super) objects: &'a Bound<'py, PyDict>,
+    /// The URLs of the embedded brokers, by name.
+    pub(super) brokers: &'a HashMap<String, String>,
+    /// The hosts of the plan before.
+    pub(super) before: &'a [Arc<Hosted>],
+}
+
+/// The hosts of one plan.
+pub(super) struct Hosts {
+    /// In the order of the plan's plugins.
+    pub(super) all: Vec<Arc<Hosted>>,
+}
+
+impl Hosts {
+    pub(super) fn plugin_hosts(&self) -> Vec<Arc<dyn PluginHost>> {
+        self.all.iter().map(|hosted| hosted.host.clone()).collect()
+    }
+
+    /// Those that `before` lacks.
+    pub(super) fn new_since<'h>(
+        &'h self,
+        before: &'h [Arc<Hosted>],
+    ) -> impl Iterator<Item = &'h Arc<Hosted>> {
+        self.all.iter().filter(|hosted| !before.iter().any(|known| Arc::ptr_eq(known, hosted)))
+    }
+}
+
+impl Ingredients<'_, '_> {
+    /// Makes the hosts. On an error those that were made are ended again; those of the plan before are not touched.
+    pub(super) fn hosts(&self) -> PyResult<Hosts> {
+        let mut hosts = Hosts { all: Vec::new() };
+        for plugin in &self.plan.plugins {
+            match self.hosted(plugin, &hosts.all) {
+                Ok(hosted) => hosts.all.push(hosted),
+                Err(error) => {
+                    self.py.detach(|| end(hosts.new_since(self.before)));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(hosts)
+    }
+
+    fn hosted(&self, plugin: &Plugin, made: &[Arc<Hosted>]) -> PyResult<Arc<Hosted>> {
+        let known = self.before.iter().find(|known| known.name == plugin.name);
+        match &plugin.kind {
+            PluginKind::Python { source, execution, threads } => {
+                let given = self.objects.get_item(&plugin.name)?;
+                let recipe = Recipe::Python {
+                    source: source.clone(),
+                    execution: *execution,
+                    threads: *threads,
+                    config: plugin.config.clone(),
+                    code: fingerprint(source),
+                    given: given.clone().map(Bound::unbind),
+                };
+                if let Some(known) = known
+                    && known.recipe.is_same_as(&recipe)
+                {
+                    return Ok(known.clone());
+                }
+                let settings =
+                    Settings { name: plugin.name.clone(), execution: *execution, threads: *threads };
+                let started = (|| {
+                    let object = given.map_or_else(|| load(self.py, source), Ok)?;
+                    let host = self.python(plugin, &object, settings)?;
+                    Ok((Arc::new(host), Some(object.unbind())))
+                })();
+                let (host, object) = started.map_err(|error| blame(self.py, plugin, error))?;
+                Ok(Arc::new(Hosted { name: plugin.name.clone(), host, object, recipe }))
+            }
+            PluginKind::Messaging { messaging, workers } => {
+                let messaging = self.resolved(&self.plan.messaging[*messaging]);
+                if let Some(known) = known
+                    && let Recipe::Remote { messaging: its, workers: its_workers, .. } = &known.recipe
+                    && its.is_same_connection(&messaging)
+                    && its_workers == workers
+                {
+                    return Ok(known.clone());
+                }
+                let connection = match connection_of(&messaging, made.iter().chain(self.before)) {
+                    Some(connection) => connection,
+                    None => connect(self.py, &messaging)?,
+                };
+                let prefix = &messaging.subject_prefix;
+                let host = RemoteHost::new(connection.clone(), prefix, &plugin.name, workers);
+                let host = host.map_err(|error| {
+                    let found = plugin.location.diagnostic(format!("plugin `{}`: {error}", plugin.name));
+                    ErrorClass::ConfigError.error(self.py, found.to_string())
+                })?;
+                let recipe =
+                    Recipe::Remote { messaging: Box::new(messaging), workers: workers.clone(), connection };
+                Ok(Arc::new(Hosted { name: plugin.name.clone(), host: Arc::new(host), object: None, recipe }))
+            }
+        }
+    }
+
+    fn python(&self, plugin: &Plugin, object: &Bound<'_, PyAny>, settings: Settings) -> PyResult<PythonHost> {
+        // A file is a new module each time. A module and an object are one for the whole process: their `initialize`
+        // would run over what handlers of the plan before still use, and `shutdown` over what the new ones use.
+        let shared = self.before.iter().any(|known| known.object.as_ref().is_some_and(|its| its.is(object)));
+        if shared {
+            let why = "it runs already, and a module or an object cannot be initialized a second time beside itself: \
+                       name its file (`file: x.py`), give another object, or stop the gateway and start it again";
+            return Err(ErrorClass::PluginError.error(self.py, why));
+        }
+        let config = text::from_json(self.py, plugin.config.to_string().as_bytes())?;
+        PythonHost::start(object, &config, settings)
+    }
+
+    fn resolved(&self, messaging: &Messaging) -> Messaging {
+        let mut resolved = messaging.clone();
+        if resolved.broker == Broker::Embedded {
+            let url = self.brokers.get(&messaging.name);
+            resolved.broker = Broker::Servers(url.cloned().into_iter().collect());
+        }
+        resolved
+    }
+}
+
+impl Recipe {
+    fn is_same_as(&self, other: &Recipe) -> bool {
+        match (self, other) {
+            (
+                Recipe::Python { source, execution, threads, config, code, given },
+                Recipe::Python {
+                    source: its_source,
+                    execution: its_execution,
+                    threads: its_threads,
+                    config: its_config,
+                    code: its_code,
+                    given: its_given,
+                },
+            ) => {
+                let one_object = match (given, its_given) {
+                    (Some(one), Some(other)) => one.is(other),
+                    (None, None) => true,
+                    _ => false,
+                };
+                one_object
+                    && (source, execution, threads, config, code)
+                        == (its_source, its_execution, its_threads, its_config, its_code)
+            }
+            (
+                Recipe::Remote { messaging, workers, .. },
+                Recipe::Remote { messaging: its, workers: its_workers, .. },
+            ) => messaging.is_same_connection(its) && workers == its_workers,
+            _ => false,
+        }
+    }
+}
+
+/// The connection that one of `hosts` has with these very settings.
+fn connection_of<'h>(
+    messaging: &Messaging,
+    mut hosts: impl Iterator<Item = &'h Arc<Hosted>>,
+) -> Option<Arc<Connection>> {
+    hosts.find_map(|hosted| match &hosted.recipe {
+        Recipe::Remote { messaging: its, connection, .. } if its.is_same_connection(messaging) => {
+            Some(connection.clone())
+        }
+        _ => None,
+    })
+}
+
+/// What tells whether a plugin's code has changed: its file's bytes. What the file imports is a module of the whole
+/// process, which a reload does not touch.
+fn fingerprint(source: &PythonSource) -> Option<u64> {
+    let PythonSource::File { path, .. } = source else { return None };
+    let mut hasher = DefaultHasher::new();
+    std::fs::read(path).ok()?.hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// Ends hosts that never served.
+pub(super) fn end<'h>(hosts: impl Iterator<Item = &'h Arc<Hosted>>) {
+    hosts.for_each(|hosted| hosted.host.shutdown(Duration::from_secs(1)));
+}
+
+fn load<'py>(py: Python<'py>, source: &PythonSource) -> PyResult<Bound<'py, PyAny>> {
+    let loading = py.import("nylon.loading")?;
+    match source {
+        PythonSource::File { path, attribute } => {
+            loading.call_method1("load_file", (path.display().to_string(), attribute))
+        }
+        PythonSource::Module { module, attribute } => {
+            loading.call_method1("load_module", (module, attribute))
+        }
+    }
+}
+
+/// Adds to a plugin's error where the configuration names it. What is no `Exception` goes on as it is.
+fn blame(py: Python<'_>, plugin: &Plugin, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<pyo3::exceptions::PyException>(py) {
+        return error;
+    }
+    let known = ErrorClass::NylonError.is_of(py, &error);
+    let what = if known { error.value(py).to_string() } else { describe(py, &error) };
+    let text = format!("{what}\n  (plugin `{}`, configured in {})", plugin.name, plugin.location);
+    ErrorClass::PluginError.error(py, text)
+}
+
+fn connect(py: Python<'_>, messaging: &Messaging) -> PyResult<Arc<Connection>> {
+    let Broker::Servers(servers) = &messaging.broker else {
+        let why = format!("broker `{}` was not started", messaging.name);
+        return Err(ErrorClass::GatewayError.error(py, why));
+    };
+    let started = py.detach(|| Connection::start(messaging, servers.clone()));
+    started.map_err(|error| {
+        let why = format!("cannot start the connection to broker `{}`: {error}", messaging.name);
+        ErrorClass::GatewayError.error(py, why)
+    })
+}

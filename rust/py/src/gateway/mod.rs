@@ -1,0 +1,326 @@
+//! A gateway as a Python object: the plan, the hosts of its plugins, the data plane.
+//!
+//! `nylon.Gateway` (Python) is the class that people use; this one does what needs Rust. Whoever calls it sees to it
+//! that starts, stops and reloads wait for each other.
+
+/// The hosts of a plan, made or taken over.
+mod hosts;
+/// What a reload has replaced.
+mod retirement;
+
+use crate::errors::ErrorClass;
+use crate::python_host::keep_thread_state;
+use hosts::{Hosted, Hosts, Ingredients, end};
+use nylon_config::plan::{Broker, Plan};
+use nylon_gateway::plugin::PluginHost;
+use nylon_gateway::server::{Server, StartError, ThreadHook};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use retirement::Retirement;
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a start waits for plugins that cannot answer yet.
+const READY_WAIT: Duration = Duration::from_secs(1);
+/// How often it looks.
+const READY_STEP: Duration = Duration::from_millis(2);
+
+/// A gateway that may run.
+#[pyclass(frozen, module = "nylon._core")]
+pub(crate) struct GatewayCore {
+    configured: Mutex<Configured>,
+    running: Mutex<Option<Arc<Running>>>,
+    /// A stop was asked for: a reload that still waits for its plugins gives up.
+    stopping: AtomicBool,
+}
+
+/// What a configuration came to.
+#[derive(Clone)]
+struct Configured {
+    plan: Arc<Plan>,
+    warnings: Vec<String>,
+}
+
+struct Running {
+    server: Server,
+    generation: Mutex<Generation>,
+    retirement: Retirement,
+}
+
+/// The plan that is live, and who runs its plugins.
+#[derive(Clone)]
+struct Generation {
+    number: u64,
+    hosted: Vec<Arc<Hosted>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each value is replaced whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl GatewayCore {
+    fn running(&self) -> Option<Arc<Running>> {
+        locked(&self.running).clone()
+    }
+
+    fn configured(&self) -> Configured {
+        locked(&self.configured).clone()
+    }
+
+    fn new(
+        py: Python<'_>,
+        loaded: Result<nylon_config::Loaded, nylon_config::ConfigErrors>,
+    ) -> PyResult<Self> {
+        let loaded = loaded.map_err(|errors| ErrorClass::ConfigError.error(py, errors.to_string()))?;
+        let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
+        Ok(GatewayCore {
+            configured: Mutex::new(Configured { plan: Arc::new(loaded.plan), warnings }),
+            running: Mutex::new(None),
+            stopping: AtomicBool::new(false),
+        })
+    }
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+#[pymethods]
+impl GatewayCore {
+    /// Reads and validates the configuration in a file.
+    #[staticmethod]
+    fn from_file(py: Python<'_>, path: PathBuf) -> PyResult<GatewayCore> {
+        let loaded = py.detach(|| nylon_config::load(&path, &environment));
+        GatewayCore::new(py, loaded)
+    }
+
+    /// Reads and validates a configuration; errors call it `name`, relative paths start from `directory`.
+    #[staticmethod]
+    fn from_text(py: Python<'_>, name: &str, text: &str, directory: PathBuf) -> PyResult<GatewayCore> {
+        let loaded = py.detach(|| nylon_config::parse_str(name, text, &directory, &environment));
+        GatewayCore::new(py, loaded)
+    }
+
+    /// What is doubtful in the configuration.
+    #[getter]
+    fn warnings(&self) -> Vec<String> {
+        self.configured().warnings
+    }
+
+    /// Where the configuration puts the control socket.
+    #[getter]
+    fn control(&self) -> Option<PathBuf> {
+        self.configured().plan.control.clone()
+    }
+
+    /// The names of the brokers that the gateway is to start itself.
+    #[getter]
+    fn embedded_brokers(&self) -> Vec<String> {
+        let plan = self.configured().plan;
+        let embedded = plan.messaging.iter().filter(|messaging| messaging.broker == Broker::Embedded);
+        embedded.map(|messaging| messaging.name.clone()).collect()
+    }
+
+    /// Loads the plugins and starts the data plane. `plugins` holds plugin objects by name, `brokers` the URLs of
+    /// the embedded brokers.
+    fn start(
+        &self,
+        py: Python<'_>,
+        plugins: &Bound<'_, PyDict>,
+        brokers: HashMap<String, String>,
+    ) -> PyResult<()> {
+        if self.running().is_some() {
+            return Err(ErrorClass::GatewayError.error(py, "the gateway runs already"));
+        }
+        self.stopping.store(false, Ordering::Relaxed);
+        let plan = self.configured().plan;
+        let hosts =
+            Ingredients { py, plan: &plan, objects: plugins, brokers: &brokers, before: &[] }.hosts()?;
+        let all = hosts.plugin_hosts();
+        py.detach(|| self.wait_until_ready(&all, READY_WAIT));
+        let hook: ThreadHook = Arc::new(keep_thread_state);
+        match py.detach(|| Server::start(plan, all, Some(hook))) {
+            Ok(server) => {
+                let generation = Mutex::new(Generation { number: 1, hosted: hosts.all });
+                let retirement = Retirement::default();
+                *locked(&self.running) = Some(Arc::new(Running { server, generation, retirement }));
+                Ok(())
+            }
+            Err(error) => {
+                py.detach(|| end(hosts.all.iter()));
+                Err(start_error(py, &error))
+            }
+        }
+    }
+
+    /// Puts the plan of `next` into the place of the running one. New plugins have `wait` seconds to be ready; if one
+    /// is not, the running plan stays, unless `force` says otherwise.
+    ///
+    /// Returns the generation's number, the names of the plugins that were started, that were kept and that are
+    /// ended, and warnings.
+    fn reload(
+        &self,
+        py: Python<'_>,
+        next: &GatewayCore,
+        plugins: &Bound<'_, PyDict>,
+        brokers: HashMap<String, String>,
+        force: bool,
+        wait: f64,
+    ) -> PyResult<Reloaded> {
+        let Some(running) = self.running() else {
+            return Err(
+                ErrorClass::GatewayError.error(py, "the gateway does not run: there is nothing to reload")
+            );
+        };
+        let before = locked(&running.generation).clone();
+        let now = self.configured();
+        let next = next.configured();
+        let mut warnings = unchangeable(&now.plan, &next.plan);
+        let ingredients =
+            Ingredients { py, plan: &next.plan, objects: plugins, brokers: &brokers, before: &before.hosted };
+        let hosts = ingredients.hosts()?;
+        let started: Vec<Arc<Hosted>> = hosts.new_since(&before.hosted).cloned().collect();
+        let waited = Duration::try_from_secs_f64(wait.max(0.0)).unwrap_or(READY_WAIT);
+        let refused = |error: PyErr| {
+            py.detach(|| end(started.iter()));
+            error
+        };
+        let new: Vec<_> = started.iter().map(|hosted| hosted.host.clone()).collect();
+        py.detach(|| self.wait_until_ready(&new, waited));
+        let missing = reasons(&started);
+        if !missing.is_empty() && self.stopping.load(Ordering::Relaxed) {
+            return Err(refused(ErrorClass::GatewayError.error(py, "the gateway is stopped")));
+        }
+        if !missing.is_empty() && !force {
+            let why = format!(
+                "not ready after {wait} s, so the running plan stays:\n  {}\n  (start what is missing and reload \
+                 again, or force the reload)",
+                missing.join("\n  ")
+            );
+            return Err(refused(ErrorClass::GatewayError.error(py, why)));
+        }
+        warnings.extend(missing.into_iter().map(|why| format!("switched without waiting any longer: {why}")));
+        let all = hosts.plugin_hosts();
+        let replaced = py.detach(|| running.server.switch(next.plan.clone(), all.clone()));
+        let replaced = replaced.map_err(|error| refused(start_error(py, &error)))?;
+        let number = before.number + 1;
+        let ended = Hosts { all: before.hosted };
+        let names = |hosted: &mut dyn Iterator<Item = &Arc<Hosted>>| hosted.map(|h| h.name.clone()).collect();
+        let reloaded = (
+            number,
+            names(&mut started.iter()),
+            names(&mut hosts.all.iter().filter(|h| !started.iter().any(|s| Arc::ptr_eq(s, h)))),
+            names(&mut ended.new_since(&hosts.all)),
+            warnings,
+        );
+        let runtime = &now.plan.runtime;
+        let (time, grace) = (runtime.reload_grace_period, runtime.graceful_shutdown_timeout);
+        py.detach(|| running.retirement.take(replaced, ended.plugin_hosts(), all, time, grace));
+        *locked(&running.generation) = Generation { number, hosted: hosts.all };
+        *locked(&self.configured) = next;
+        Ok(reloaded)
+    }
+
+    /// The addresses listened on, as `(host, port)`, port 0 resolved; empty while the gateway does not run.
+    #[getter]
+    fn addresses(&self) -> Vec<(String, u16)> {
+        let addresses = self.running().map_or_else(Vec::new, |running| running.server.addresses());
+        addresses.iter().map(|address| (address.ip().to_string(), address.port())).collect()
+    }
+
+    /// Makes a reload that waits for its plugins give up, since a stop waits for it.
+    fn hurry(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets open requests finish within the time that the configuration gives (or `grace` seconds), then ends
+    /// the plugins. Does nothing where the gateway does not run.
+    #[pyo3(signature = (grace=None))]
+    fn stop(&self, py: Python<'_>, grace: Option<f64>) {
+        let Some(running) = locked(&self.running).take() else { return };
+        let runtime = self.configured().plan.runtime.clone();
+        let given = grace.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
+        let requests = given.unwrap_or(runtime.grace_period);
+        let until = Instant::now() + requests + given.unwrap_or(runtime.graceful_shutdown_timeout);
+        py.detach(|| {
+            running.server.stop(requests);
+            running.retirement.finish();
+            let hosted = locked(&running.generation).hosted.clone();
+            for hosted in hosted {
+                hosted.host.shutdown(until.saturating_duration_since(Instant::now()));
+            }
+        });
+    }
+
+    /// Plans that were replaced and are still in use, or whose plugins have not ended yet.
+    #[getter]
+    fn retiring(&self) -> usize {
+        self.running().map_or(0, |running| running.retirement.waiting())
+    }
+
+    /// Whether each plugin can be expected to answer now: the reasons why not.
+    fn not_ready(&self) -> Vec<String> {
+        self.running().map_or_else(Vec::new, |running| reasons(&locked(&running.generation).hosted))
+    }
+}
+
+/// The generation's number; the plugins started, kept and ended; warnings.
+type Reloaded = (u64, Vec<String>, Vec<String>, Vec<String>, Vec<String>);
+
+impl GatewayCore {
+    /// Gives brokers and workers that are there the moment they need to answer, so that the first request after a
+    /// start or a reload is served like any other.
+    fn wait_until_ready(&self, hosts: &[Arc<dyn PluginHost>], time: Duration) {
+        let until = Instant::now() + time;
+        while hosts.iter().any(|host| host.ready().is_err())
+            && Instant::now() < until
+            && !self.stopping.load(Ordering::Relaxed)
+        {
+            std::thread::sleep(READY_STEP);
+        }
+    }
+}
+
+fn reasons(hosted: &[Arc<Hosted>]) -> Vec<String> {
+    let reason =
+        |hosted: &Arc<Hosted>| Some(format!("plugin `{}`: {}", hosted.name, hosted.host.ready().err()?));
+    hosted.iter().filter_map(reason).collect()
+}
+
+/// What a reload cannot change: each setting that differs, as a warning.
+fn unchangeable(now: &Plan, next: &Plan) -> Vec<String> {
+    let settings = [
+        ("runtime.threads", now.runtime.threads == next.runtime.threads),
+        (
+            "runtime.upstream_keepalive_pool_size",
+            now.runtime.upstream_keepalive_pool_size == next.runtime.upstream_keepalive_pool_size,
+        ),
+        ("limits.max_connections", now.limits.max_connections == next.limits.max_connections),
+    ];
+    let changed = settings.into_iter().filter(|(_, same)| !same);
+    changed.map(|(name, _)| format!("`{name}` is another now, but takes effect only at a start")).collect()
+}
+
+fn start_error(py: Python<'_>, error: &StartError) -> PyErr {
+    let class = match error {
+        StartError::Plan(_) => ErrorClass::ConfigError,
+        StartError::Listen { .. } | StartError::Thread(_) => ErrorClass::GatewayError,
+    };
+    class.error(py, error.to_string())
+}
+
+/// Sends the data plane's log to stderr, once per process: at `level`, or as `NYLON_LOG` says (`debug`,
+/// `nylon_gateway=trace`). False where the process has a subscriber of its own already.
+#[pyfunction]
+pub(crate) fn start_logging(level: &str) -> bool {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("NYLON_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(coloured);
+    log.with_writer(std::io::stderr).try_init().is_ok()
+}
