@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from supervised import APP, Supervised
 from support.configs import Config, gateway_config
 from support.origin import Origin
 from support.processes import GatewayProcess, Start
@@ -21,3 +23,18 @@ def start(origin: Origin) -> Iterator[Start]:
             return stack.enter_context(GatewayProcess(gateway_config(origin.address, paths, **sections)))
 
         yield start
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
+    """Start `run_workers` for a plugin's source; all ends with the test."""
+    running = []
+
+    def start(plugin_source: str = APP, **arguments: Any) -> Supervised:
+        (tmp_path / "app.py").write_text(plugin_source)
+        running.append(Supervised(tmp_path, **arguments))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.end()
