@@ -35,6 +35,8 @@ __all__ = [
     "_suspend",
     "check_config",
     "json_schema",
+    "sign_with_creds",
+    "sign_with_nkey",
     "start_logging",
     "version",
 ]
@@ -536,6 +538,18 @@ def json_schema() -> str:
     """The configuration's JSON Schema (draft 2020-12) as a JSON text."""
 
 # ---- workers ----
+
+def sign_with_nkey(path: str | os.PathLike[str], nonce: _Bytes) -> tuple[str, _Bytes]:
+    """The public key of the nkey seed in the file `path`, and the seed's signature of `nonce` (64 bytes).
+
+    Raises `ConfigError` naming the file where it holds no user's seed.
+    """
+
+def sign_with_creds(path: str | os.PathLike[str], nonce: _Bytes) -> tuple[str, _Bytes]:
+    """The JWT in the `.creds` file `path`, and its seed's signature of `nonce` (64 bytes).
+
+    Raises `ConfigError` naming the file where it holds no credentials.
+    """
 
 @final
 class Worker:

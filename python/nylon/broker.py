@@ -12,15 +12,15 @@ import asyncio
 import logging
 import os
 import random
-import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
 
 import nats.errors
-from nats.aio.client import Client, Server
+from nats.aio.client import Server
 
+from nylon.access import AUTH_VARIABLES, Access, AccessClient, completed
 from nylon.errors import ConfigError, WorkerError
 from nylon.transport import ProtocolFactory, install
 
@@ -39,11 +39,17 @@ REMIND_EVERY = 30.0
 class WorkerOptions:
     """How a worker serves. `servers` and `group` default to NATS_SERVERS (comma separated) and NATS_GROUP.
 
+    Who the worker is to the broker is said in one of four ways: user and password, token, nkey seed, credentials
+    file. Each of them, and each file for TLS, defaults to an environment variable, which counts only where
+    nothing else says who the worker is. Files are read again at each connect.
+
     Raises `ConfigError` for a value that cannot work, naming it.
     """
 
     servers: tuple[str, ...] = ()
-    """Broker URLs, such as `nats://localhost:4222` or `tls://user:password@host:4222`."""
+    """Broker URLs, such as `nats://localhost:4222` or `tls://user:password@host:4222`; several are one cluster.
+
+    Users in them are taken out, into `user` and `password` (or `token`). One with `tls://` means `tls`."""
     group: str = ""
     """The queue group: `group` of the gateway's plugin."""
     concurrency: int = 64
@@ -59,59 +65,64 @@ class WorkerOptions:
     name: str | None = None
     """Shown in the broker's connection list; by default the group and the worker's id."""
     user: str | None = None
-    password: str | None = None
-    token: str | None = None
+    """Default: NATS_USER."""
+    password: str | None = field(default=None, repr=False)
+    """Default: NATS_PASSWORD."""
+    token: str | None = field(default=None, repr=False)
+    """Default: NATS_TOKEN."""
     credentials: str | None = None
-    """A `.creds` file (JWT and nkey seed)."""
+    """A `.creds` file (JWT and nkey seed). Default: NATS_CREDS."""
     nkey_seed: str | None = None
-    """A file with an nkey seed."""
+    """A file with an nkey seed. Default: NATS_NKEY."""
+    tls: bool = False
+    """Whether to insist on TLS. A `tls://` among the servers, or one of the files below, means so too."""
     tls_ca: str | None = None
-    """PEM file of the authority that signed the broker's certificate, where the system does not know it."""
+    """PEM file of the authority that signed the broker's certificate, instead of the system's. Default: NATS_CA."""
     tls_cert: str | None = None
+    """PEM file of the worker's own certificate. Default: NATS_CERT."""
     tls_key: str | None = None
-    """Client certificate and key, PEM files."""
+    """PEM file of its key. Default: NATS_KEY."""
     tls_hostname: str | None = None
-    """The name in the broker's certificate, where it is not the one in the URL."""
+    """The name in the broker's certificate, where it is not the one in the URL. Default: NATS_TLS_HOSTNAME."""
     config: Any = None
     """What the plugin's `initialize` functions get."""
     transport: Literal["hooked", "plain"] = "hooked"
     """`plain` takes messages through nats-py's own callbacks: slower, and free of its private API."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.servers, str):
-            object.__setattr__(self, "servers", split_servers(self.servers))
-        else:
-            object.__setattr__(self, "servers", tuple(self.servers))
-        if not self.servers:
-            servers = split_servers(os.environ.get("NATS_SERVERS", "")) or (DEFAULT_SERVER,)
-            object.__setattr__(self, "servers", servers)
+        given = self.servers
+        servers = split_servers(given) if isinstance(given, str) else tuple(given)
+        servers = servers or split_servers(os.environ.get("NATS_SERVERS", "")) or (DEFAULT_SERVER,)
+        for name, value in completed(vars(self), servers).items():
+            object.__setattr__(self, name, value)
+        insist = self.tls_ca or self.tls_cert or any(s.startswith(("tls://", "wss://")) for s in servers)
+        object.__setattr__(self, "tls", bool(self.tls or insist))
         if not self.group:
             object.__setattr__(self, "group", os.environ.get("NATS_GROUP", ""))
         if not self.group:
             raise ConfigError("a worker needs a group: give group=... or set NATS_GROUP")
-        for field in ("concurrency", "threads"):
-            value = getattr(self, field)
+        for name in ("concurrency", "threads"):
+            value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{field} is {value!r}: it is a number of calls or threads, at least 1")
+                raise ConfigError(f"{name} is {value!r}: it is a number of calls or threads, at least 1")
         if not self.drain_timeout >= 0:
             raise ConfigError(f"drain_timeout is {self.drain_timeout!r}: it is seconds, at least 0")
-        for field, choices in (("execution", ("thread", "inline")), ("transport", ("hooked", "plain"))):
-            if getattr(self, field) not in choices:
-                raise ConfigError(f"{field} is {getattr(self, field)!r}: it is one of {', '.join(choices)}")
+        for name, choices in (("execution", ("thread", "inline")), ("transport", ("hooked", "plain"))):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}: it is one of {', '.join(choices)}")
 
-    def ssl_context(self) -> ssl.SSLContext | None:
-        """The TLS settings, or None where no TLS option is given and no URL asks for TLS."""
-        wanted = self.tls_ca or self.tls_cert or any(s.startswith(("tls://", "wss://")) for s in self.servers)
-        if not wanted:
-            return None
-        try:
-            context = ssl.create_default_context(cafile=self.tls_ca)
-            if self.tls_cert:
-                context.load_cert_chain(self.tls_cert, self.tls_key)
-        except (OSError, ssl.SSLError) as error:
-            files = [f for f in (self.tls_ca, self.tls_cert, self.tls_key) if f]
-            raise ConfigError(f"cannot use the TLS files {', '.join(files)}: {error}") from error
-        return context
+    def changed(self, changes: dict[str, Any]) -> Self:
+        """The same options but for `changes`. Who the worker is changes as a whole or not at all."""
+        kept = {f.name: getattr(self, f.name) for f in fields(self)}
+        users = [server for server in changes.get("servers") or () if "@" in server]
+        if users or not AUTH_VARIABLES.keys().isdisjoint(changes):
+            kept.update(dict.fromkeys(AUTH_VARIABLES))
+        return type(self)(**{**kept, **changes})
+
+    @property
+    def access(self) -> Access:
+        """Who the worker is, and TLS."""
+        return Access(**{f.name: getattr(self, f.name) for f in fields(Access)})
 
 
 def split_servers(text: str) -> tuple[str, ...]:
@@ -133,7 +144,7 @@ class Broker:
         online: Callable[[], Awaitable[None]],
         offline: Callable[[], None],
     ) -> None:
-        self.client = Client()
+        self.client = AccessClient(options.access)
         self.closed = asyncio.Event()
         """Set when the connection has ended for good, wanted or not."""
         self._options = options
@@ -145,21 +156,28 @@ class Broker:
         self._connected = False
         self._away_since = 0.0
         self._said = 0.0
+        self._lost = ""
+        self._refusals = 0
         self._refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     @property
     def servers(self) -> str:
-        """The server URLs for the log, without credentials."""
-        return ", ".join(without_credentials(server) for server in self._options.servers)
+        """The server URLs for the log."""
+        return ", ".join(self._options.servers)
 
     async def connect(self, protocol_factory: ProtocolFactory | None) -> None:
-        """Connect, however long that takes; `WorkerError` if the broker refuses the credentials."""
+        """Connect, however long that takes.
+
+        Raises `WorkerError` where no waiting helps: every server refuses the worker, or is not to be trusted;
+        `ConfigError` for a file that cannot be used.
+        """
         options = self._options
+        options.access.check()
         if protocol_factory is not None and not options.servers[0].startswith(("ws://", "wss://")):
             install(self.client, protocol_factory)
         self._away_since = time.monotonic()
         self._tried = True
-        connecting = asyncio.create_task(self._connect(self._arguments()))
+        connecting = asyncio.create_task(self.client.connect(**self._arguments()))
         try:
             waited: set[asyncio.Future[Any]] = {connecting, self._refused}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
@@ -174,13 +192,6 @@ class Broker:
             logger.info("connected to the broker after %.1f s", time.monotonic() - self._away_since)
         self._said = 0.0
 
-    async def _connect(self, arguments: Mapping[str, Any]) -> None:
-        try:
-            await self.client.connect(**arguments)
-        except ImportError as error:
-            why = f"credentials with nkeys need the package nkeys ({error}): pip install nkeys"
-            raise WorkerError(why) from error
-
     async def close(self) -> None:
         """End the connection, if there is one. Does nothing twice."""
         self._connected = False
@@ -189,7 +200,7 @@ class Broker:
 
     def _arguments(self) -> dict[str, Any]:
         options = self._options
-        arguments: dict[str, Any] = {
+        return {
             "servers": list(options.servers),
             "name": options.name or f"nylon worker {options.group} {self._worker}",
             "error_cb": self._on_error,
@@ -201,37 +212,31 @@ class Broker:
             "reconnect_to_server_handler": self._next_server,
             "connect_timeout": 2,
             "ping_interval": 20,
-            "user": options.user,
-            "password": options.password,
-            "token": options.token,
-            "user_credentials": options.credentials,
-            "nkeys_seed": options.nkey_seed,
+            **options.access.arguments(),
         }
-        context = options.ssl_context()
-        if context is not None:
-            arguments["tls"] = context
-        if options.tls_hostname:
-            arguments["tls_hostname"] = options.tls_hostname
-        return arguments
 
     def _next_server(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
-        """nats-py asks where to reconnect and how long to wait before: in turn, capped and jittered."""
-        pause = min(FIRST_PAUSE * 2 ** min(self._attempt, 10), LONGEST_PAUSE)
-        server = servers[self._attempt % len(servers)]
+        """nats-py asks where to reconnect and how long to wait before: in turn, the one that was lost last.
+
+        A node that was lost may take connections and do nothing with them. The pause grows with each round, capped
+        and jittered.
+        """
+        servers = sorted(servers, key=lambda server: server.uri.netloc == self._lost)
+        around, turn = divmod(self._attempt, len(servers))
+        pause = min(FIRST_PAUSE * 2 ** min(around, 10), LONGEST_PAUSE)
         self._attempt += 1
-        return server, pause * random.uniform(0.5, 1.0)
+        return servers[turn], pause * random.uniform(0.5, 1.0)
 
     async def _on_error(self, error: Exception) -> None:
         if self._connected:
             # A subscription's own trouble (permissions, a slow consumer), not the connection's.
             logger.error("the broker reports: %s", describe(error))
             return
-        text = str(error).lower()
-        if not self._refused.done() and ("authorization" in text or "authentication" in text):
-            self._refused.set_result(
-                f"the broker at {self.servers} refuses these credentials ({describe(error)}): "
-                "check user and password, token, or the credentials file"
-            )
+        refusal = self._options.access.refusal(error)
+        self._refusals += refusal is not None
+        if not self._refused.done() and refusal and self._refusals >= len(self._options.servers):
+            # They are tried in turn: none is left that could let the worker in.
+            self._refused.set_result(f"the broker at {self.servers}: {refusal} ({describe(error)})")
             return
         now = time.monotonic()
         away = now - self._away_since
@@ -248,6 +253,7 @@ class Broker:
             return
         self._connected = False
         self._away_since = time.monotonic()
+        self._lost = self.client.last_server
         self._offline()
         if not self.client.is_closed and not self.client.is_draining:
             logger.warning("lost the broker at %s; reconnecting", self.servers)
@@ -274,9 +280,3 @@ def describe(error: BaseException | str) -> str:
     """One line for the log: what nats-py reports is at times only a type without a text."""
     text = str(error).removeprefix("nats: ").strip()
     return text or type(error).__name__
-
-
-def without_credentials(server: str) -> str:
-    """The URL as it may stand in a log."""
-    scheme, separator, rest = server.rpartition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,9 +140,9 @@ def resolve(spec: WorkerSpec) -> tuple[NylonPlugin, WorkerOptions]:
     if spec.config is not None:
         overrides["config"] = read_config(spec.config)
     plugin = load(spec.plugin, spec.app_dir)
-    own = plugin.options if isinstance(plugin, NatsPlugin) else None
-    options = {f.name: getattr(own, f.name) for f in fields(WorkerOptions)} if own else {}
-    return plugin, WorkerOptions(**{**options, **overrides})
+    if isinstance(plugin, NatsPlugin):
+        return plugin, plugin.options.changed(overrides)
+    return plugin, WorkerOptions(**overrides)
 
 
 def serve(orders: Orders) -> int:

@@ -6,15 +6,16 @@ import sys
 import pytest
 
 from nylon import ConfigError, NatsPlugin, PluginError
-from nylon.broker import WorkerOptions, describe, without_credentials
+from nylon.access import AUTH_VARIABLES, TLS_VARIABLES, without_user
+from nylon.broker import WorkerOptions, describe
 from nylon.nats import calm_collector
 from nylon.worker import load
 
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch):
-    monkeypatch.delenv("NATS_SERVERS", raising=False)
-    monkeypatch.delenv("NATS_GROUP", raising=False)
+    for variable in ("NATS_SERVERS", "NATS_GROUP", *AUTH_VARIABLES.values(), *TLS_VARIABLES.values()):
+        monkeypatch.delenv(variable, raising=False)
 
 
 def test_servers_and_group_come_from_the_call_then_the_environment(monkeypatch):
@@ -47,14 +48,12 @@ def test_an_option_that_cannot_work_is_named(options, said):
 def test_missing_tls_files_are_named(tmp_path):
     options = WorkerOptions(group="g", tls_ca=str(tmp_path / "ca.pem"))
     with pytest.raises(ConfigError, match=r"ca\.pem"):
-        options.ssl_context()
-    assert WorkerOptions(group="g").ssl_context() is None
-    assert WorkerOptions(servers=("tls://a",), group="g").ssl_context() is not None
+        options.access.check()
 
 
 def test_no_password_gets_into_a_log_line():
-    assert without_credentials("nats://user:pa:ss@host:4222") == "nats://host:4222"
-    assert without_credentials("host:4222") == "host:4222"
+    assert without_user("nats://user:pa:ss@host:4222") == "nats://host:4222"
+    assert without_user("host:4222") == "host:4222"
     assert describe(TimeoutError()) == "TimeoutError"
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from dataclasses import fields
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,8 +27,7 @@ def worker_options(
 ) -> WorkerOptions:
     """How to serve `plugin`: what is `given` wins over a `NatsPlugin`'s own options."""
     if isinstance(plugin, NatsPlugin):
-        own = {field.name: getattr(plugin.options, field.name) for field in fields(WorkerOptions)}
-        return WorkerOptions(**{**own, **given})
+        return plugin.options.changed(given)
     if not given.get("servers"):
         given = {**given, "servers": default_servers()}
     return WorkerOptions(**given)

@@ -36,6 +36,13 @@ pub(crate) struct Interval;
 #[derive(Debug, Clone)]
 pub(crate) struct OneOrMany<T>(pub(crate) Vec<T>);
 
+/// `true` or `false`, or a section that says more.
+#[derive(Debug, Clone)]
+pub(crate) enum FlagOr<T> {
+    Flag(Flag),
+    Section(T),
+}
+
 /// One address or a list; each item may be `${NAME}`, and then hold several, separated by commas.
 #[derive(Debug, Clone)]
 pub(crate) struct Servers(pub(crate) Vec<Text>);
@@ -93,7 +100,7 @@ impl Read for Text {
             report.error_help(
                 node.place,
                 format!("`${{{name}}}` is not replaced here"),
-                "environment variables stand in a messaging's `servers` and `auth`, and in `group`, `file`, `module` and `config_dir`",
+                "environment variables stand in a messaging's `servers`, `auth` and `tls`, and in `group`, `file`, `module` and `config_dir`",
             );
         }
         Some(text)
@@ -161,6 +168,27 @@ impl Read for Flag {
 
     fn asks_nothing(&self) -> bool {
         !self.value
+    }
+}
+
+impl<T: Read> Read for FlagOr<T> {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        match node.value {
+            Tree::Bool(_) => Flag::read(node, report).map(FlagOr::Flag),
+            Tree::Map(_) | Tree::Invalid => T::read(node, report).map(FlagOr::Section),
+            _ => expected("true, false or a mapping", &node.value, node.place, report),
+        }
+    }
+
+    fn schema(defs: &mut Map<String, Value>) -> Value {
+        json!({ "anyOf": [Flag::schema(defs), T::schema(defs)] })
+    }
+
+    fn asks_nothing(&self) -> bool {
+        match self {
+            FlagOr::Flag(flag) => flag.asks_nothing(),
+            FlagOr::Section(section) => section.asks_nothing(),
+        }
     }
 }
 

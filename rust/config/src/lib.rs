@@ -19,6 +19,8 @@ mod raw;
 mod validate;
 /// The configuration as run.
 pub mod plan;
+/// The files that prove who somebody is to a broker.
+pub mod credentials;
 /// The JSON Schema of it all.
 mod schema;
 /// JSON values as MessagePack.

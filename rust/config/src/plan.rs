@@ -119,6 +119,8 @@ pub struct Messaging {
     pub overflow: Overflow,
     /// Who the gateway is to the broker.
     pub auth: BrokerAuth,
+    /// How it speaks TLS; `None` only where the server may do without.
+    pub tls: Option<BrokerTls>,
     /// Where the configuration defines it.
     pub location: Location,
 }
@@ -133,7 +135,7 @@ impl Messaging {
 /// Where a broker is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Broker {
-    /// NATS servers as URLs (`nats://host:port`, `tls://host:port`). Never empty.
+    /// NATS servers as URLs (`nats://host:port`, `tls://host:port`), without credentials. Never empty.
     Servers(Vec<String>),
     /// The gateway starts a nats-server of its own on loopback.
     Embedded,
@@ -142,7 +144,7 @@ pub enum Broker {
 /// Who the gateway is to a broker.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BrokerAuth {
-    /// Nobody in particular (or as the server's URL says).
+    /// Nobody in particular.
     Anonymous,
     /// User and password.
     Password {
@@ -153,6 +155,21 @@ pub enum BrokerAuth {
     },
     /// A token.
     Token(Secret),
+    /// An nkey: a file with its seed, which [`crate::credentials::read_seed`] reads. Read again at each connect.
+    Nkey(PathBuf),
+    /// A user's JWT and seed: a file which [`crate::credentials::read_creds`] reads. Read again at each connect.
+    Creds(PathBuf),
+}
+
+/// TLS to a broker: there is no connection without it. The files are read again at each connect.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BrokerTls {
+    /// PEM file of the authorities to trust; `None` trusts the system's.
+    pub ca_file: Option<PathBuf>,
+    /// PEM files of the gateway's certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name in the broker's certificate, where it is not the one in the address.
+    pub hostname: Option<String>,
 }
 
 /// Text that never shows in a log.

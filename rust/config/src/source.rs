@@ -3,7 +3,13 @@
 //! A place is a file and a byte range; line and column are worked out only when somebody has to be told, because
 //! a valid configuration never needs them. Columns count characters from 1, as editors do.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    ops::Range,
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+};
+
+use regex::Regex;
 
 use crate::diagnostic::{Diagnostic, Location};
 
@@ -51,7 +57,8 @@ impl Sources {
         &self.files[file as usize].base_dir
     }
 
-    /// `file:line:column` of `place`, and the line itself. The width never reaches past the line's end.
+    /// `file:line:column` of `place`, and the line itself, without the secrets in it. The width never reaches past
+    /// the line's end.
     pub(crate) fn location(&self, place: Place) -> Location {
         let source = &self.files[place.file as usize];
         let text = source.text.as_str();
@@ -66,7 +73,7 @@ impl Sources {
             line: text[..line_start].matches('\n').count() + 1,
             column: text[line_start..start].chars().count() + 1,
             width: text[start..end.min(visible_end)].chars().count().max(1),
-            source: line.into(),
+            source: without_secrets(line).into(),
         }
     }
 
@@ -76,6 +83,36 @@ impl Sources {
         diagnostic.suggestion = suggestion;
         diagnostic
     }
+}
+
+/// The line as it may be shown: a star for each character of a password or a token, so that columns stay as they
+/// are. Found in the text and not by key, since a file that is no YAML has no keys.
+fn without_secrets(line: &str) -> String {
+    static SECRETS: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r#"(?x)
+            (?i: pass\w* | tok\w* | \w*secret | eab_hmac_key ) ["']? \s* : \s*
+                (?: "(?<double>[^"]*) | '(?<single>[^']*) | (?<flow>[^\s"',}\]][^,}\]]*) )
+            | (?: ^ | // | [\s"'\[,] ) (?<user>[^\s/@"'\[,]+) @
+            "#,
+        )
+        .expect("the pattern is valid, which a test shows")
+    });
+    let mut hidden: Vec<Range<usize>> = Vec::new();
+    for found in SECRETS.captures_iter(line) {
+        for name in ["double", "single", "flow", "user"] {
+            let Some(secret) = found.name(name) else { continue };
+            // The name of an environment variable is no secret.
+            if secret.as_str().starts_with("${") {
+                continue;
+            }
+            // Outside braces a plain text ends with the line.
+            let plain = name == "flow" && !line[..secret.start()].contains('{');
+            hidden.push(secret.start()..if plain { line.len() } else { secret.end() });
+        }
+    }
+    let is_hidden = |at: usize| hidden.iter().any(|range| range.contains(&at));
+    line.char_indices().map(|(at, c)| if is_hidden(at) { '*' } else { c }).collect()
 }
 
 /// The nearest character boundary at or before `at`, inside `text`.
@@ -103,6 +140,24 @@ mod tests {
         let location = location_of("a: 1\nß·é: x\n", "x");
         assert_eq!((location.line, location.column, location.width), (2, 6, 1));
         assert_eq!(&*location.source, "ß·é: x");
+    }
+
+    #[test]
+    fn a_line_is_shown_without_its_secrets() {
+        for (line, shown) in [
+            ("auth: {user: u, password: p4ss, x: 1}", "auth: {user: u, password: ****, x: 1}"),
+            ("  password: my, long } pass", "  password: ***************"),
+            (r#"{"token":"t0ken","more":"x"}"#, r#"{"token":"*****","more":"x"}"#),
+            ("{passwrd: p4ss}", "{passwrd: ****}"),
+            ("token: 'a b'  # why", "token: '***'  # why"),
+            ("password: '${NATS_PASSWORD}'", "password: '${NATS_PASSWORD}'"),
+            ("[nats://u:p@a:1, 'tls://täken@b']", "[nats://***@a:1, 'tls://*****@b']"),
+            ("servers: u:p@a", "servers: ***@a"),
+            ("servers: [nats://a:1]", "servers: [nats://a:1]"),
+            ("password:", "password:"),
+        ] {
+            assert_eq!(without_secrets(line), shown);
+        }
     }
 
     #[test]

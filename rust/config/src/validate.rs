@@ -23,6 +23,10 @@ use crate::{
 
 /// Names that are defined once and looked up by others.
 mod directory;
+/// Files that a configuration names.
+mod located;
+/// Who the gateway is to a broker, and how it knows the broker.
+mod access;
 /// Brokers.
 mod messaging;
 /// Plugins and where their code is.

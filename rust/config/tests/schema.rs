@@ -2,7 +2,11 @@
 
 use std::{fs, path::Path};
 
+use broker_files::BrokerFiles;
 use serde_json::{Map, Value, json};
+
+/// The files that `auth` and `tls` name.
+mod broker_files;
 
 /// How a value gets into the list or mapping that a key takes.
 type Shape = fn(Value) -> Value;
@@ -22,7 +26,8 @@ fn inner(schema: &Value) -> Option<(&str, Shape)> {
     fn section(schema: &Value) -> Option<&str> {
         schema["$ref"].as_str()?.strip_prefix("#/$defs/")
     }
-    if let Some(name) = section(schema) {
+    let alternatives = schema["anyOf"].as_array().into_iter().flatten();
+    if let Some(name) = section(schema).or_else(|| alternatives.filter_map(section).next()) {
         return Some((name, |value| value));
     }
     if let Some(name) = section(&schema["items"]) {
@@ -154,12 +159,22 @@ fn the_manual_names_every_key_every_word_and_every_default() {
 #[test]
 fn the_examples_of_the_manual_are_valid() {
     let manual = fs::read_to_string(MANUAL).expect("the manual");
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = BrokerFiles::new();
     for name in ["auth.py", "plugins.py"] {
-        fs::write(dir.path().join(name), "").expect("a file");
+        dir.write(name, "");
     }
-    let env =
-        |name: &str| ["NATS_SERVERS", "NATS_GROUP", "NATS_TOKEN"].contains(&name).then(|| "value".to_owned());
+    let broker = [
+        ("user.nk", "gateway.nk"),
+        ("user.creds", "gateway.creds"),
+        ("ca.pem", "ca.pem"),
+        ("cert.pem", "gateway.pem"),
+        ("key.pem", "gateway-key.pem"),
+    ];
+    for (from, to) in broker {
+        fs::rename(dir.path().join("broker").join(from), dir.path().join(to)).expect("a file");
+    }
+    let known = ["NATS_SERVERS", "NATS_GROUP", "NATS_TOKEN", "NATS_PASSWORD"];
+    let env = |name: &str| known.contains(&name).then(|| "value".to_owned());
     let mut tried = 0;
     for block in manual.split("```yaml\n").skip(1) {
         let text = block.split("```").next().unwrap_or_default();

@@ -27,6 +27,8 @@ mod python_host;
 mod gateway;
 /// A worker's call from the broker's bytes to its answer.
 mod worker;
+/// A worker's proof of who it is to the broker.
+mod credentials;
 /// A plugin without a gateway.
 mod testing;
 
@@ -38,6 +40,8 @@ mod _core {
     use super::config::{BrokerServers, ConfigCheck, Diagnostic, check_config, json_schema};
     #[pymodule_export]
     use super::context::{Context, Headers, Request, Response};
+    #[pymodule_export]
+    use super::credentials::{sign_with_creds, sign_with_nkey};
     #[pymodule_export]
     use super::dispatch::{_finish, _suspend};
     #[pymodule_export]

@@ -1,7 +1,7 @@
 //! Brokers, plugins, and how their phases are called, as written.
 
 use crate::{
-    kinds::{Anything, Count, EnvText, Flag, Millis, Named, Servers, Text},
+    kinds::{Anything, Count, EnvText, Flag, FlagOr, Millis, Named, Servers, Text},
     read::{choice, section},
     source::Spanned,
 };
@@ -29,8 +29,8 @@ section! {
         optional retry("retry"): Retry;
         /// Who the gateway is to the broker.
         optional auth("auth"): Auth;
-        /// TLS to the broker with certificates of one's own.
-        later tls("tls"): BrokerTls;
+        /// TLS to the broker: `true` to insist on it, or a mapping with certificates of one's own.
+        optional tls("tls"): FlagOr<BrokerTls>;
         /// Headers put on every message.
         later default_headers("default_headers"): Named<Text>;
     }
@@ -66,7 +66,7 @@ section! {
 }
 
 section! {
-    /// Who the gateway is to a broker. Each value may be `${NAME}`.
+    /// Who the gateway is to a broker, in one of four ways. Each value may be `${NAME}`.
     Auth "`auth`", {
         /// The user.
         optional user("user"): EnvText;
@@ -74,24 +74,26 @@ section! {
         optional password("password"): EnvText;
         /// A token instead.
         optional token("token"): EnvText;
-        /// A file with an nkey seed.
-        later nkey("nkey"): EnvText;
-        /// A file with JWT credentials.
-        later creds("creds"): EnvText;
+        /// A file with an nkey seed instead.
+        optional nkey("nkey"): EnvText;
+        /// A `.creds` file (a user's JWT and seed) instead.
+        optional creds("creds"): EnvText;
     }
 }
 
 section! {
-    /// TLS to a broker.
+    /// TLS to a broker. Each text may be `${NAME}`.
     BrokerTls "`tls` of a messaging connection", {
-        /// Whether it is used.
+        /// Whether it is used. True unless written.
         optional enabled("enabled"): Flag;
-        /// Certificate authorities.
-        optional ca_file("ca_file"): Text;
-        /// The client's certificate.
-        optional cert("cert"): Text;
-        /// The client's key.
-        optional key("key"): Text;
+        /// A PEM file of the authorities to trust, instead of the system's.
+        optional ca_file("ca_file"): EnvText;
+        /// A PEM file with the gateway's certificate, and those up to its authority.
+        optional cert("cert"): EnvText;
+        /// A PEM file with the certificate's key.
+        optional key("key"): EnvText;
+        /// The name in the broker's certificate, where it is not the one in the address.
+        optional hostname("hostname"): EnvText;
     }
 }
 

@@ -1,8 +1,9 @@
 //! Connections to brokers.
 
+use super::access::{self, UrlUser};
 use crate::{
     kinds::Text,
-    plan::{Broker, BrokerAuth, Messaging, Overflow, Secret},
+    plan::{Broker, Messaging, Overflow},
     raw,
     report::Report,
     source::Place,
@@ -10,7 +11,7 @@ use crate::{
 
 pub(super) fn broker(written: &raw::Messaging, report: &mut Report<'_>) -> Option<Messaging> {
     let place = written.name.as_ref().map_or(written.place, |name| name.place);
-    let broker = servers(written, place, report);
+    let (broker, in_urls) = servers(written, place, report).unzip();
     let subject_prefix = written.subject_prefix.as_ref()?;
     if subject_prefix.value.split('.').any(|token| !is_token(token)) {
         report.error_help(
@@ -19,7 +20,8 @@ pub(super) fn broker(written: &raw::Messaging, report: &mut Report<'_>) -> Optio
             "a prefix is words joined by dots, without spaces, `*` and `>`",
         );
     }
-    let auth = written.auth.as_ref().map_or(Some(BrokerAuth::Anonymous), |auth| auth_of(auth, report));
+    let auth = access::auth(written.auth.as_ref(), in_urls.as_deref().unwrap_or_default(), report);
+    let tls = access::tls(written, broker.as_ref(), report);
     if let Some(retry) = &written.retry {
         super::policy::check_retry(retry, report);
     }
@@ -33,6 +35,7 @@ pub(super) fn broker(written: &raw::Messaging, report: &mut Report<'_>) -> Optio
             Some(raw::OverflowPolicy::Queue) | None => Overflow::Queue,
         },
         auth: auth?,
+        tls: tls?,
         location: report.sources.location(place),
     })
 }
@@ -43,20 +46,27 @@ pub(super) fn is_token(text: &str) -> bool {
         && !text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>'))
 }
 
-fn servers(written: &raw::Messaging, place: Place, report: &mut Report<'_>) -> Option<Broker> {
+/// Where the broker is, and whom the addresses name as its users.
+fn servers(
+    written: &raw::Messaging,
+    place: Place,
+    report: &mut Report<'_>,
+) -> Option<(Broker, Vec<UrlUser>)> {
     let embedded = written.embedded.as_ref().filter(|embedded| embedded.value);
     match (&written.servers, embedded) {
         (Some(_), Some(embedded)) => {
             report.error(embedded.place, "either `servers` or `embedded: true`, not both");
             None
         }
-        (None, Some(_)) => Some(Broker::Embedded),
+        (None, Some(_)) => Some((Broker::Embedded, Vec::new())),
         (Some(servers), None) if servers.0.is_empty() => {
             report.error(place, "the list of `servers` is empty");
             None
         }
         (Some(servers), None) => {
-            Some(Broker::Servers(servers.0.iter().filter_map(|server| url(server, report)).collect()))
+            let read: Vec<_> = servers.0.iter().filter_map(|server| url(server, report)).collect();
+            let (urls, users): (Vec<_>, Vec<_>) = read.into_iter().unzip();
+            Some((Broker::Servers(urls), users.into_iter().flatten().collect()))
         }
         (None, None) if written.has("servers") || written.has("embedded") && written.embedded.is_none() => {
             None
@@ -72,49 +82,39 @@ fn servers(written: &raw::Messaging, place: Place, report: &mut Report<'_>) -> O
     }
 }
 
-/// `scheme://[user:password@]host[:port]`; without a scheme it is `nats://`.
-fn url(server: &Text, report: &mut Report<'_>) -> Option<String> {
+/// `scheme://[user:password@]host[:port]`; without a scheme it is `nats://`. The user comes out of the address,
+/// which may then stand in any log.
+fn url(server: &Text, report: &mut Report<'_>) -> Option<(String, Option<UrlUser>)> {
     let (scheme, rest) = server.value.split_once("://").unwrap_or(("nats", &server.value));
     if !["nats", "tls"].contains(&scheme) {
         report.error_help(
             server.place,
-            format!("a NATS server cannot be reached by `{scheme}://`"),
+            format!(
+                "a NATS server cannot be reached by `{}://`",
+                scheme.split('@').next_back().unwrap_or_default()
+            ),
             "write `nats://host:port` or `tls://host:port`",
         );
         return None;
     }
-    let address = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
-    let valid = rest.parse::<http::uri::Authority>().is_ok_and(|authority| {
+    let (user, address) = match rest.rsplit_once('@') {
+        Some((user, address)) => (Some(user), address),
+        None => (None, rest),
+    };
+    let address = address.strip_suffix('/').unwrap_or(address);
+    let valid = address.parse::<http::uri::Authority>().is_ok_and(|authority| {
         let host = authority.host();
         let port = address.strip_prefix(host).unwrap_or_default();
         !host.is_empty() && (port.is_empty() || authority.port_u16().is_some_and(|port| port > 0))
     });
     if !valid {
-        // The text may hold a password: the place shows it to whoever has the file, the reason stays clean.
+        // The text may hold a password: the place shows where it stands, the reason stays clean.
         report.error_help(server.place, "this is no server's address", "write `nats://host:port`");
         return None;
     }
-    Some(format!("{scheme}://{rest}"))
-}
-
-fn auth_of(auth: &raw::Auth, report: &mut Report<'_>) -> Option<BrokerAuth> {
-    match (&auth.user, &auth.password, &auth.token) {
-        (None, None, None) if !auth.has("user") && !auth.has("password") && !auth.has("token") => {
-            Some(BrokerAuth::Anonymous)
-        }
-        (Some(user), Some(password), None) => Some(BrokerAuth::Password {
-            user: user.0.value.clone(),
-            password: Secret::new(password.0.value.clone()),
-        }),
-        (None, None, Some(token)) => Some(BrokerAuth::Token(Secret::new(token.0.value.clone()))),
-        (_, _, Some(token)) => {
-            report.error(token.0.place, "either a `token`, or `user` and `password`");
-            None
-        }
-        _ if auth.has("user") && auth.has("password") => None,
-        _ => {
-            report.error(auth.place, "`user` and `password` belong together");
-            None
-        }
-    }
+    let user = match user.filter(|user| !user.is_empty()) {
+        Some(user) => Some(UrlUser::read(user, server.place, report)?),
+        None => None,
+    };
+    Some((format!("{scheme}://{address}"), user))
 }

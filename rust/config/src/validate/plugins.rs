@@ -1,8 +1,6 @@
 //! Plugins: what runs them, and where their code is.
 
-use std::path::{Path, PathBuf};
-
-use super::{directory::Directory, policy, workers};
+use super::{directory::Directory, located::find_file, policy, workers};
 use crate::{
     kinds::Text,
     plan::{Execution, Plugin, PluginKind, Policies, PythonSource},
@@ -175,13 +173,8 @@ fn python_file(file: &Text, report: &mut Report<'_>) -> Option<PythonSource> {
         return None;
     };
     check_attribute(attribute, file.place, report)?;
-    match find_file(path, report.sources.base_dir(file.place.file)) {
-        Ok(path) => Some(PythonSource::File { path, attribute: attribute.to_owned() }),
-        Err(tried) => {
-            report.error(file.place, format!("no such file; looked for {}", tried.join(" and ")));
-            None
-        }
-    }
+    let path = find_file(path, file.place, report)?;
+    Some(PythonSource::File { path, attribute: attribute.to_owned() })
 }
 
 fn python_module(text: &Text, report: &mut Report<'_>) -> Option<PythonSource> {
@@ -209,22 +202,6 @@ fn check_attribute(attribute: &str, place: Place, report: &mut Report<'_>) -> Op
 fn is_identifier(text: &str) -> bool {
     text.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_')
         && text.chars().all(|c| c.is_alphanumeric() || c == '_')
-}
-
-/// Relative paths start from the configuration's file, or where nothing is there, from the working directory.
-fn find_file(path: &str, base_dir: &Path) -> Result<PathBuf, Vec<String>> {
-    let mut tried = Vec::new();
-    for path in [base_dir.join(path), PathBuf::from(path)] {
-        let path = std::path::absolute(&path).unwrap_or(path);
-        if path.is_file() {
-            return Ok(path);
-        }
-        let shown = format!("`{}`", path.display());
-        if !tried.contains(&shown) {
-            tried.push(shown);
-        }
-    }
-    Err(tried)
 }
 
 fn messaging(

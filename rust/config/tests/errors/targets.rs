@@ -207,8 +207,8 @@ fn brokers_are_servers_that_can_be_reached() {
     case(
         "servers: ['nats://h:4222']",
         "servers: h, auth: {user: u, password: p, token: t}",
-        "t",
-        "either a `token`, or `user` and `password`",
+        "*",
+        "either `user` and `password`, or a `token`, or an `nkey`, or `creds`",
         None,
     );
     case(

@@ -22,6 +22,7 @@ pub(crate) fn messaging(url: &str) -> Messaging {
         max_inflight: 100,
         overflow: Overflow::Reject,
         auth: BrokerAuth::Anonymous,
+        tls: None,
         location: Location { file: "".into(), line: 1, column: 1, width: 1, source: "".into() },
     }
 }

@@ -315,11 +315,13 @@ fn start_error(py: Python<'_>, error: &StartError) -> PyErr {
 }
 
 /// Sends the data plane's log to stderr, once per process: at `level`, or as `NYLON_LOG` says (`debug`,
-/// `nylon_gateway=trace`). False where the process has a subscriber of its own already.
+/// `nylon_gateway=trace`). The NATS client's own lines, which repeat with each attempt what the gateway says once, are
+/// there only if `NYLON_LOG` asks for them. False where the process has a subscriber of its own already.
 #[pyfunction]
 pub(crate) fn start_logging(level: &str) -> bool {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("NYLON_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_from_env("NYLON_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(format!("{level},async_nats=off")));
     let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(coloured);
     log.with_writer(std::io::stderr).try_init().is_ok()

@@ -3,13 +3,15 @@
 //! This is what the data plane sees of it, from any thread: whether it is there, ids, slots, and the queue of
 //! messages that nobody waits for. The client itself runs on a thread of the connection's own (life.rs).
 
+use super::access::Access;
 use super::correlation::Slots;
 use super::life::{self, Life};
+use super::servers::Servers;
 use super::workers::Group;
 use arc_swap::ArcSwapOption;
 use async_nats::{ConnectOptions, Event};
 use bytes::Bytes;
-use nylon_config::plan::{BrokerAuth, Messaging, Overflow};
+use nylon_config::plan::{Messaging, Overflow};
 use nylon_wire::{CallId, SessionId};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -19,16 +21,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-/// The longest that one attempt to connect may take.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest that one server may take to let the gateway in, as in NATS' own clients.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Messages that nobody waits for (the end of a session) and that are not sent yet.
 const MAX_BEHIND: usize = 4096;
 
 /// A connection to a broker.
 pub struct Connection {
     pub(super) name: String,
-    pub(super) servers: Vec<String>,
-    auth: BrokerAuth,
+    pub(super) servers: Mutex<Servers>,
+    pub(super) access: Access,
     /// Where answers come in, with the final dot.
     pub(super) inbox: String,
     pub(super) slots: Arc<Slots>,
@@ -68,8 +70,8 @@ impl Connection {
         let (behind, behind_queue) = mpsc::channel(MAX_BEHIND);
         let connection = Arc::new(Connection {
             name: messaging.name.clone(),
-            servers,
-            auth: messaging.auth.clone(),
+            servers: Mutex::new(Servers::new(servers)),
+            access: Access { auth: messaging.auth.clone(), tls: messaging.tls.clone() },
             inbox: format!("_INBOX.{:016x}{:016x}.", random(), random()),
             slots: Slots::new(),
             permits: Semaphore::new(messaging.max_inflight.min(Semaphore::MAX_PERMITS)),
@@ -110,7 +112,7 @@ impl Connection {
             false => Err(format!(
                 "messaging {:?} is not connected to {}: {}",
                 self.name,
-                self.servers.join(", "),
+                lock(&self.servers),
                 lock(&self.trouble)
             )),
         }
@@ -167,15 +169,20 @@ impl Connection {
         *lock(&self.trouble) = why;
     }
 
+    /// How a life connects.
+    ///
+    /// # Errors
+    /// When a file of the access is broken.
     pub(super) fn options(
         self: &Arc<Connection>,
         established: Arc<AtomicBool>,
         events: mpsc::UnboundedSender<Event>,
-    ) -> ConnectOptions {
+    ) -> Result<ConnectOptions, String> {
         let weak = Arc::downgrade(self);
         let options = ConnectOptions::new()
             .name(format!("nylon gateway ({})", self.name))
             .connection_timeout(CONNECT_TIMEOUT)
+            .retain_servers_order()
             // This side never reconnects inside a life; the pause outlasts the life, which ends at once.
             .reconnect_delay_callback(move |_| match established.load(Ordering::Relaxed) {
                 true => Duration::from_secs(3600),
@@ -191,13 +198,7 @@ impl Connection {
                 let _ = events.send(event);
                 std::future::ready(())
             });
-        match &self.auth {
-            BrokerAuth::Anonymous => options,
-            BrokerAuth::Password { user, password } => {
-                options.user_and_password(user.clone(), password.reveal().to_owned())
-            }
-            BrokerAuth::Token(token) => options.token(token.reveal().to_owned()),
-        }
+        self.access.apply(options)
     }
 }
 

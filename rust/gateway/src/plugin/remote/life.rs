@@ -7,6 +7,7 @@
 
 use super::connection::{CONNECT_TIMEOUT, Connection, lock, random};
 use super::correlation::Slots;
+use super::servers;
 use super::workers::{self, Group};
 use async_nats::{Client, Event};
 use bytes::Bytes;
@@ -19,6 +20,8 @@ use tokio::sync::{mpsc, watch};
 /// The pause before the second attempt; it doubles up to [`MAX_PAUSE`], each time with jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(4);
+/// Reasons that are logged while there is no connection.
+const MAX_TOLD: usize = 8;
 
 /// One unbroken connection.
 pub(super) struct Life {
@@ -40,6 +43,8 @@ pub(super) fn run(
     mut behind: mpsc::Receiver<(String, Bytes)>,
 ) {
     let mut pause = Duration::ZERO;
+    // The reasons that the log has since there was a connection: servers may have different ones, in turn.
+    let mut told: Vec<String> = Vec::new();
     loop {
         let born = Instant::now();
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -62,14 +67,16 @@ pub(super) fn run(
         match ended {
             Ended::Stopped => return,
             Ended::NeverConnected(why) => {
-                if pause.is_zero() {
+                if told.len() < MAX_TOLD && !told.contains(&why) {
                     tracing::warn!(messaging = %connection.name, "no connection to the broker, trying on: {why}");
+                    told.push(why.clone());
                 }
                 connection.lost(why);
                 pause = (pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
             }
             Ended::Lost(why) => {
                 tracing::warn!(messaging = %connection.name, "lost the broker, reconnecting: {why}");
+                told.clear();
                 connection.lost(why);
                 // A server that takes the connection only to cut it is not tried in a tight circle.
                 let stable = born.elapsed() > MAX_PAUSE;
@@ -98,15 +105,26 @@ async fn one_life(
     let (events_in, mut events) = mpsc::unbounded_channel();
     let Some(connection) = weak.upgrade() else { return Ended::Stopped };
     let established = Arc::new(AtomicBool::new(false));
-    let options = connection.options(established.clone(), events_in);
-    let servers = connection.servers.clone();
+    let options = match connection.options(established.clone(), events_in) {
+        Ok(options) => options,
+        Err(why) => return Ended::NeverConnected(why),
+    };
+    let in_order = lock(&connection.servers).in_order(random);
     let connecting = async {
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT * 2, options.connect(servers));
-        connecting.await.map_err(|_| "no answer in time".to_owned())?.map_err(|why| describe(&why))
+        // The client bounds each server's turn, but not the look-up of its name.
+        let limit = CONNECT_TIMEOUT * u32::try_from(in_order.len()).unwrap_or(u32::MAX).saturating_add(2);
+        let connected = tokio::time::timeout(limit, options.connect(in_order)).await;
+        let client = connected.map_err(|_| "no answer in time".to_owned())?;
+        let client = client.map_err(|why| connection.access.explain(&why))?;
+        let known = servers::known_to(&client).await;
+        Ok::<_, String>((client, known))
     };
     let client = tokio::select! {
         client = connecting => match client {
-            Ok(client) => client,
+            Ok((client, known)) => {
+                lock(&connection.servers).connected(known);
+                client
+            }
             Err(why) => return Ended::NeverConnected(why),
         },
         () = stopped(stop) => return Ended::Stopped,
@@ -197,7 +215,8 @@ async fn receive(mut inbox: async_nats::Subscriber, slots: Arc<Slots>, prefix: u
     }
 }
 
-fn describe(error: &dyn std::error::Error) -> String {
+/// An error with its causes, each once.
+pub(super) fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

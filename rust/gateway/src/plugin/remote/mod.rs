@@ -8,6 +8,10 @@
 mod connection;
 /// The connection's thread: how it comes, goes and comes back.
 mod life;
+/// The servers of a broker, in the order in which they are tried.
+mod servers;
+/// Who the gateway is to a broker, and how it knows the broker.
+mod access;
 /// Which answer belongs to which call.
 mod correlation;
 /// The live workers of a group and what their entries handle.

@@ -1,0 +1,45 @@
+//! A directory with the files that `auth` and `tls` of a messaging connection name. They are well formed; no broker
+//! would take them.
+
+use std::{fs, path::Path};
+
+/// The directory: `plugin.py`, and `broker/` with `ca.pem`, `cert.pem`, `key.pem`, `user.nk` and `user.creds`. Only
+/// their owner can read them.
+pub(crate) struct BrokerFiles(tempfile::TempDir);
+
+impl BrokerFiles {
+    pub(crate) fn new() -> BrokerFiles {
+        let files = BrokerFiles(tempfile::tempdir().expect("a directory"));
+        fs::create_dir(files.path().join("broker")).expect("a directory");
+        let pem = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        let seed = nkeys::KeyPair::new_user().seed().expect("a seed");
+        files.write("plugin.py", "");
+        files.write("broker/ca.pem", &pem("CERTIFICATE"));
+        files.write("broker/cert.pem", &pem("CERTIFICATE"));
+        files.write("broker/key.pem", &pem("PRIVATE KEY"));
+        files.write("broker/user.nk", &seed);
+        files.write(
+            "broker/user.creds",
+            &format!(
+                "-----BEGIN NATS USER JWT-----\na.b.c\n------END NATS USER JWT------\n\n\
+                 -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+            ),
+        );
+        files
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Writes a file that only its owner can read.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.path().join(name);
+        fs::write(&path, text).expect("write a file");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("keep it to the owner");
+        }
+    }
+}
