@@ -475,9 +475,8 @@ class GatewayCore:
     def stop(self, grace: float | None = None) -> None:
         """Drains and ends everything."""
 
-    @property
-    def retiring(self) -> int:
-        """Plans that were replaced and whose requests or plugins have not ended yet."""
+    def status(self) -> str:
+        """What runs now, as a JSON text."""
 
     def not_ready(self) -> list[str]:
         """Why plugins cannot be expected to answer now."""

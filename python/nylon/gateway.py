@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class Gateway:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._prepare(lambda: _from_dict(config))
+        self._prepare("<dict>", lambda: _from_dict(config))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
@@ -81,15 +82,19 @@ class Gateway:
             ConfigError: the configuration is wrong; the text lists all errors with file, line and column.
         """
         gateway = cls.__new__(cls)
-        gateway._prepare(lambda: (_core.GatewayCore.from_file(os.fspath(path)), {}))
+        name = os.path.abspath(path)  # noqa: PTH100 (of a path that may be bytes or text)
+        gateway._prepare(name, lambda: (_core.GatewayCore.from_file(os.fspath(path)), {}))
         return gateway
 
-    def _prepare(self, read: Callable[[], _Read]) -> None:
+    def _prepare(self, name: str, read: Callable[[], _Read]) -> None:
+        self._name = name
         self._read = read
         self._core, self._plugins = read()
         self._brokers: dict[str, NatsServer] = {}
         self._closing = contextlib.ExitStack()
         self._pid: int | None = None
+        self._started = 0.0
+        self._reloads: dict[str, Any] = {"done": 0, "refused": 0, "last_refusal": None}
         self._changing = threading.Lock()
         self._stopped = threading.Event()
         self._stopped.set()
@@ -114,6 +119,21 @@ class Gateway:
         """Whether the gateway was started and not stopped."""
         return not self._stopped.is_set()
 
+    def status(self) -> dict[str, Any]:
+        """What runs now, as `nylon status --json` prints it; see docs/operations.md. Empty while nothing runs."""
+        status: dict[str, Any] = json.loads(self._core.status())
+        if not status:
+            return {}
+        uptime = time.monotonic() - self._started
+        return {
+            "pid": os.getpid(),
+            "version": _core.version,
+            "uptime_seconds": round(uptime, 3),
+            "config": self._name,
+            **status,
+            "reloads": dict(self._reloads),
+        }
+
     def start(self) -> None:
         """Loads the plugins, runs their ``initialize``, binds the addresses and serves.
 
@@ -135,6 +155,8 @@ class Gateway:
                 self._close()
                 raise
             self._pid = os.getpid()
+            self._started = time.monotonic()
+            self._reloads.update(done=0, refused=0, last_refusal=None)
             self._stopped.clear()
             _running.add(self)
 
@@ -202,8 +224,11 @@ class Gateway:
                     raise GatewayError("the gateway does not run: there is nothing to reload")
                 done = self._switch(config, force=force, wait=wait)
             except NylonError as error:
+                self._reloads["refused"] += 1
+                self._reloads["last_refusal"] = {"at": round(time.time(), 3), "reason": str(error)}
                 _log.error("the reload was refused, the running configuration stays: %s", error)
                 raise
+            self._reloads["done"] += 1
             for warning in done.warnings:
                 _log.warning("%s", warning)
             _log.info(

@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chaos.place import NumberedOrigin
 from supervised import APP, Supervised
 from support.configs import Config, gateway_config
 from support.origin import Origin
 from support.processes import GatewayProcess, Start
+from versions import Versions
+
+from nylon.embedded import NatsServer
+from nylon.testing.fixtures import StartWorker
 
 
 @pytest.fixture
@@ -38,3 +43,10 @@ def supervised(tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
     yield start
     for one in running:
         one.end()
+
+
+@pytest.fixture
+def versions(tmp_path: Path, nylon_nats: NatsServer, nylon_worker: StartWorker) -> Iterator[Versions]:
+    """A gateway to be started in front of two versions of one plugin's workers."""
+    with NumberedOrigin() as origin:
+        yield Versions(tmp_path / "nylon.yaml", origin.address, nylon_nats.url, nylon_worker)

@@ -300,13 +300,13 @@ fn groups_keep_their_order_and_their_weights() {
         "http: [127.0.0.1:0]
 messaging: [{name: m, servers: [nats://h:4222]}]
 plugins:
-  - {name: a, groups: [{name: '${NATS_GROUP}', weight: 95}, {name: green, weight: 0}, {name: red}], messaging: m}
+  - {name: a, groups: [{name: '${NATS_GROUP}', weight: 95}, {name: green, weight: 0}, {name: red}], messaging: m, mirror: black}
 ",
     );
     let PluginKind::Messaging { workers, .. } = &plan.plugins[0].kind else { panic!("on workers") };
     let shares: Vec<_> = workers.groups.iter().map(|group| (group.name.as_str(), group.weight)).collect();
     assert_eq!(shares, [("blue", 95), ("green", 0), ("red", 1)]);
-    assert_eq!(workers.mirror, None);
+    assert_eq!(workers.mirror.as_deref(), Some("black"));
 }
 
 #[test]

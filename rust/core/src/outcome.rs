@@ -72,6 +72,24 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// All of them.
+    pub const ALL: [FailureKind; 11] = {
+        use FailureKind::*;
+        [
+            Raised,
+            Undecided,
+            TimedOut,
+            Unavailable,
+            Overloaded,
+            WorkerDied,
+            Protocol,
+            UnknownEntry,
+            BodyTooLarge,
+            BodyUnreadable,
+            Cancelled,
+        ]
+    };
+
     /// The name in logs, metrics and error replies.
     pub const fn name(self) -> &'static str {
         match self {
@@ -91,21 +109,6 @@ impl FailureKind {
 
     /// The kind with this name, if there is one.
     pub fn from_name(name: &str) -> Option<FailureKind> {
-        use FailureKind::*;
-        [
-            Raised,
-            Undecided,
-            TimedOut,
-            Unavailable,
-            Overloaded,
-            WorkerDied,
-            Protocol,
-            UnknownEntry,
-            BodyTooLarge,
-            BodyUnreadable,
-            Cancelled,
-        ]
-        .into_iter()
-        .find(|kind| kind.name() == name)
+        FailureKind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }

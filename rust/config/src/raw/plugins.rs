@@ -121,7 +121,7 @@ section! {
         /// Several queue groups instead, which share the sessions by weight.
         optional groups("groups"): Vec<Group>;
         /// A queue group that gets a copy of each call; its answers are only measured.
-        later mirror("mirror"): EnvText;
+        optional mirror("mirror"): EnvText;
         /// How each phase is called.
         optional per_phase("per_phase"): PerPhase;
         /// What a crash of the plugin may take down with it.

@@ -53,3 +53,21 @@ fn groups_belong_to_plugins_on_workers() {
         None,
     );
 }
+
+#[test]
+fn a_mirror_is_another_group() {
+    case(
+        "group: g}",
+        "group: g, mirror: g}",
+        "g",
+        "`g` cannot mirror itself: it is a group of this plugin already",
+        Some("a mirror is another group, whose answers are only measured"),
+    );
+    case(
+        "group: g}",
+        "groups: [{name: a}, {name: b}], mirror: b}",
+        "b",
+        "`b` cannot mirror itself: it is a group of this plugin already",
+        Some("a mirror is another group, whose answers are only measured"),
+    );
+}

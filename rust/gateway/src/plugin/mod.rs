@@ -29,6 +29,11 @@ pub trait PluginHost: Send + Sync {
         Ok(())
     }
 
+    /// What it can tell of its calls, for people: an object.
+    fn figures(&self) -> serde_json::Value {
+        serde_json::Value::Object(serde_json::Map::new())
+    }
+
     /// Ends the host: no call follows. Blocks its caller for at most `grace` while calls in flight finish.
     fn shutdown(&self, grace: Duration);
 }

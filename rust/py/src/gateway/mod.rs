@@ -17,6 +17,7 @@ use nylon_gateway::server::{Server, StartError, ThreadHook};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use retirement::Retirement;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -257,10 +258,18 @@ impl GatewayCore {
         });
     }
 
-    /// Plans that were replaced and are still in use, or whose plugins have not ended yet.
-    #[getter]
-    fn retiring(&self) -> usize {
-        self.running().map_or(0, |running| running.retirement.waiting())
+    /// What runs now, as a JSON text: the generation, the addresses, each plugin with its calls.
+    fn status(&self) -> String {
+        let Some(running) = self.running() else { return json!({}).to_string() };
+        let generation = locked(&running.generation).clone();
+        let plugins: Vec<Value> = generation.hosted.iter().map(|hosted| described(hosted)).collect();
+        let status = json!({
+            "generation": generation.number,
+            "retiring": running.retirement.waiting(),
+            "listeners": running.server.addresses(),
+            "plugins": plugins,
+        });
+        status.to_string()
     }
 
     /// Whether each plugin can be expected to answer now: the reasons why not.
@@ -284,6 +293,20 @@ impl GatewayCore {
             std::thread::sleep(READY_STEP);
         }
     }
+}
+
+fn described(hosted: &Hosted) -> Value {
+    let ready = hosted.host.ready();
+    let mut described = json!({
+        "name": hosted.name,
+        "kind": hosted.host.kind(),
+        "ready": ready.is_ok(),
+        "reason": ready.err(),
+    });
+    if let (Some(all), Value::Object(figures)) = (described.as_object_mut(), hosted.host.figures()) {
+        all.extend(figures);
+    }
+    described
 }
 
 fn reasons(hosted: &[Arc<Hosted>]) -> Vec<String> {

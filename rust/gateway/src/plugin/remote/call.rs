@@ -37,15 +37,17 @@ pub(super) fn run<'a>(entry: &'a RemoteEntry, phase_call: PhaseCall<'a>) -> Pend
         return Pending::Ready(finished(exchange, Outcome::Next, None));
     }
     Pending::Later(Box::pin(async move {
-        let _counted = Counted::new(&on.group);
+        let (_counted, group, begun) = (Counted::new(&on.group), on.group.clone(), Instant::now());
         let (id, bodies) = (entry.connection.new_call(), Bodies::new(body.limit() as u64));
         let mut running = Running { entry, on, exchange, call, policy, deadline, home, id, body, bodies };
         let result = running.result(remote).await;
         let Running { exchange, call, .. } = running;
-        match result {
+        let finished = match result {
             Ok(reply) => apply(exchange, call.phase, reply),
             Err(failure) => finished(exchange, Outcome::Failed(failure), None),
-        }
+        };
+        group.tally.count(&finished.outcome, begun.elapsed());
+        finished
     }))
 }
 
@@ -66,7 +68,7 @@ fn apply(mut exchange: Box<Exchange>, phase: Phase, reply: Reply) -> Finished {
     finished(exchange, reply.outcome, reply.state)
 }
 
-fn remote_session<'a>(entry: &RemoteEntry, session: &'a mut Session) -> &'a mut RemoteSession {
+pub(super) fn remote_session<'a>(entry: &RemoteEntry, session: &'a mut Session) -> &'a mut RemoteSession {
     let slot = &mut session.slot;
     if !slot.as_ref().is_some_and(|kept| kept.is::<RemoteSession>()) {
         *slot = Some(Box::new(RemoteSession::new(&entry.connection, entry.serving())));
@@ -134,7 +136,10 @@ impl Running<'_> {
         let group = &on.group;
         // Checked before anything waits: without a broker there is nothing to wait for.
         self.life()?;
-        let _permit = permit(&entry.connection, self.deadline).await?;
+        let _permit = match entry.counts {
+            true => Some(permit(&entry.connection, self.deadline).await?),
+            false => None,
+        };
         let session_id = session.id;
         let involved = Involved { waiting: entry.connection.slots.open(), session };
         let (mut undelivered, mut hops) = (0, 0);

@@ -14,6 +14,7 @@ use crate::plugin::EntryTraits;
 use nylon_config::plan::GroupShare;
 use nylon_core::{Phase, PhaseMask};
 use nylon_wire::{GroupSubjects, SubjectError};
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -53,6 +54,24 @@ impl Groups {
 
     pub(super) fn all(&self) -> &[Share] {
         &self.all
+    }
+
+    /// Each group with its workers and its calls.
+    pub(super) fn figures(&self) -> Vec<Value> {
+        let figures = |share: &Share| {
+            let mut figures = json!({
+                "name": share.group.name,
+                "weight": share.weight,
+                "workers": share.group.size(),
+                "in_flight": share.group.in_flight.load(Ordering::Relaxed),
+            });
+            if let (Some(all), Value::Object(calls)) = (figures.as_object_mut(), share.group.tally.figures())
+            {
+                all.extend(calls);
+            }
+            figures
+        };
+        self.all.iter().map(figures).collect()
     }
 
     /// One entry on each group, in their order.

@@ -18,6 +18,10 @@ mod correlation;
 mod workers;
 /// Which group serves a session.
 mod groups;
+/// A copy of each call to one more group.
+mod mirror;
+/// How calls ended and how long they took.
+mod tally;
 /// One call: its start, its course over workers, its end.
 mod call;
 /// A place among the calls in flight.
@@ -37,8 +41,10 @@ pub use connection::Connection;
 
 use super::{EntryTraits, Pending, PhaseCall, PluginEntry, PluginHost, UnknownEntry};
 use groups::Groups;
-use nylon_config::plan::Workers;
+use mirror::{Mirror, MirrorEntry};
+use nylon_config::plan::{GroupShare, Workers};
 use nylon_wire::SubjectError;
+use serde_json::{Value, json};
 use session::Served;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +55,7 @@ pub struct RemoteHost {
     plugin: Arc<str>,
     connection: Arc<Connection>,
     groups: Arc<Groups>,
+    mirror: Option<Arc<Mirror>>,
     ended: AtomicBool,
 }
 
@@ -65,8 +72,13 @@ impl RemoteHost {
         workers: &Workers,
     ) -> Result<RemoteHost, SubjectError> {
         let groups = Arc::new(Groups::new(&connection, prefix, &workers.groups)?);
+        let mirror = workers.mirror.iter().map(|name| {
+            let only = [GroupShare { name: name.clone(), weight: 1 }];
+            Ok(Arc::new(Mirror::new(Groups::new(&connection, prefix, &only)?)))
+        });
+        let mirror = mirror.collect::<Result<Vec<_>, _>>()?.pop();
         connection.hosts.fetch_add(1, Ordering::Relaxed);
-        Ok(RemoteHost { plugin: plugin.into(), connection, groups, ended: AtomicBool::new(false) })
+        Ok(RemoteHost { plugin: plugin.into(), connection, groups, mirror, ended: AtomicBool::new(false) })
     }
 
     /// Live workers, as known now.
@@ -82,13 +94,28 @@ impl PluginHost for RemoteHost {
 
     /// Any name is taken: workers come and go. One that they lack fails when it is called.
     fn entry(&self, name: &str) -> Result<Arc<dyn PluginEntry>, UnknownEntry> {
-        Ok(Arc::new(RemoteEntry {
+        let entry = |groups: &Arc<Groups>, mirror, counts| RemoteEntry {
             plugin: self.plugin.clone(),
             name: name.into(),
             connection: self.connection.clone(),
-            on: self.groups.entry(name),
-            groups: self.groups.clone(),
-        }))
+            on: groups.entry(name),
+            groups: groups.clone(),
+            mirror,
+            counts,
+        };
+        let mirror = self.mirror.as_ref().map(|mirror| {
+            let entry = Arc::new(entry(&mirror.groups, None, false));
+            Arc::new(MirrorEntry { mirror: mirror.clone(), entry })
+        });
+        Ok(Arc::new(entry(&self.groups, mirror, true)))
+    }
+
+    fn figures(&self) -> Value {
+        let mut figures = json!({ "groups": self.groups.figures() });
+        if let Some(mirror) = &self.mirror {
+            figures["mirror"] = mirror.figures();
+        }
+        figures
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -124,6 +151,9 @@ pub(crate) struct RemoteEntry {
     /// On each group, in their order.
     on: Vec<Arc<Served>>,
     groups: Arc<Groups>,
+    mirror: Option<Arc<MirrorEntry>>,
+    /// Its calls count against `max_inflight`.
+    counts: bool,
 }
 
 impl RemoteEntry {
@@ -138,7 +168,10 @@ impl PluginEntry for RemoteEntry {
         self.groups.traits(&self.on)
     }
 
-    fn call<'a>(&'a self, call: PhaseCall<'a>) -> Pending<'a> {
-        call::run(self, call)
+    fn call<'a>(&'a self, mut call: PhaseCall<'a>) -> Pending<'a> {
+        match self.mirror.as_ref().and_then(|mirror| mirror.copy(self, &mut call)) {
+            None => call::run(self, call),
+            Some(mirror) => mirror.of(call::run(self, call)),
+        }
     }
 }

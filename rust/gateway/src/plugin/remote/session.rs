@@ -1,6 +1,7 @@
 //! A session's home: the worker that has its closures.
 
 use super::connection::Connection;
+use super::mirror::Mirrored;
 use super::workers::{Group, Known};
 use nylon_core::PhaseMask;
 use nylon_wire::{Close, SessionId, Text};
@@ -20,6 +21,8 @@ pub(super) struct RemoteSession {
     pub(super) on: Arc<Served>,
     pub(super) id: SessionId,
     pub(super) home: Option<Home>,
+    /// The copy of the session on the plugin's mirror.
+    pub(super) mirrored: Option<Mirrored>,
 }
 
 /// The worker that took the session's first phase.
@@ -37,7 +40,7 @@ pub(super) struct Home {
 impl RemoteSession {
     pub(super) fn new(connection: &Arc<Connection>, on: &Arc<Served>) -> RemoteSession {
         let (connection, on) = (connection.clone(), on.clone());
-        RemoteSession { id: connection.new_session(), connection, on, home: None }
+        RemoteSession { id: connection.new_session(), connection, on, home: None, mirrored: None }
     }
 }
 

@@ -10,6 +10,7 @@
 //! it asks for it. A response body goes by chunk only if every worker that filters it takes chunks.
 
 use super::life::Life;
+use super::tally::Tally;
 use crate::plugin::EntryTraits;
 use async_nats::Message;
 use futures_util::StreamExt;
@@ -56,6 +57,8 @@ pub(super) struct Group {
     pub(super) subjects: GroupSubjects,
     /// Calls in flight.
     pub(super) in_flight: AtomicUsize,
+    /// How calls ended.
+    pub(super) tally: Tally,
     members: Mutex<Members>,
 }
 
@@ -72,8 +75,8 @@ struct Member {
 
 impl Group {
     pub(super) fn new(name: &str, subjects: GroupSubjects) -> Arc<Group> {
-        let members = Mutex::default();
-        Arc::new(Group { name: name.to_owned(), subjects, in_flight: AtomicUsize::new(0), members })
+        let (in_flight, tally) = (AtomicUsize::new(0), Tally::default());
+        Arc::new(Group { name: name.to_owned(), subjects, in_flight, tally, members: Mutex::default() })
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
