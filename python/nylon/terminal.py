@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
-import queue
+import select
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
@@ -41,34 +43,47 @@ def stop_signals(*, also: Sequence[signal.Signals] = ()) -> Iterator[Callable[[]
 
     The signals of `also` are waited for as well, any number of times; what is waited for gives the signal's number.
 
-    A `SimpleQueue` and `os.write`, since a handler may interrupt this very thread inside any lock or print.
+    What is waited for is the wake-up socket, to which the interpreter writes whichever thread the system has given the
+    signal: a wait on a lock would miss one that comes just before it. And `os.write`, since a handler may interrupt
+    this very thread inside any print.
     """
-    arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
+    arrived: collections.deque[int] = collections.deque()
     asked = False
 
     def handle(number: int, _frame: object) -> None:
         nonlocal asked
         if number in also:
-            arrived.put(number)
+            arrived.append(number)
             return
         if asked:
             os.write(2, b"nylon: stopped at once\n")
             os._exit(1)
         asked = True
-        arrived.put(number)
+        arrived.append(number)
 
+    def wait() -> int:
+        while not arrived:
+            select.select([woken], [], [])
+            woken.recv(4096)
+        return arrived.popleft()
+
+    woken, waking = socket.socketpair()
+    waking.setblocking(False)
     numbers = (signal.SIGINT, signal.SIGTERM, *also)
     before = [signal.signal(number, handle) for number in numbers]
+    waking_before = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
     try:
-        yield arrived.get
+        yield wait
     finally:
+        signal.set_wakeup_fd(waking_before)
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+        woken.close()
+        waking.close()
 
 
 def unreachable(servers: list[str], timeout: float = 2.0) -> list[str]:
     """One line per NATS server that takes no connection within `timeout` seconds."""
-    import socket
     from urllib.parse import urlsplit
 
     problems = []
