@@ -15,7 +15,7 @@ import os
 import ssl
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -112,8 +112,8 @@ class Access:
     """What of a worker's options concerns who it is and TLS; complete, see `completed`."""
 
     user: str | None
-    password: str | None
-    token: str | None
+    password: str | None = field(repr=False)
+    token: str | None = field(repr=False)
     credentials: str | None
     nkey_seed: str | None
     tls: bool
@@ -163,9 +163,7 @@ class Access:
                 return "its certificate is for another name: check the URL, or give tls_hostname (NATS_TLS_HOSTNAME)"
             return "its certificate is not trusted here: give its authority's as tls_ca (NATS_CA)"
         text = str(error).lower()
-        if isinstance(error, ssl.SSLError) and (
-            "certificate_required" in text or "certificate required" in text
-        ):
+        if isinstance(error, NoCertificateError):
             return "it wants a certificate of the worker: give tls_cert and tls_key (NATS_CERT, NATS_KEY)"
         if isinstance(error, InsecureError):
             return "TLS is asked for here, and it speaks none"
@@ -180,6 +178,10 @@ class Access:
 
 class InsecureError(nats.errors.Error):
     """The broker speaks no TLS, and the worker insists on it."""
+
+
+class NoCertificateError(nats.errors.Error):
+    """The broker wants a client certificate, and the worker has none."""
 
 
 class AccessClient(Client):
@@ -238,6 +240,9 @@ class AccessClient(Client):
             if not info.get("tls_available"):
                 raise InsecureError("the broker speaks no TLS, and this connection insists on it")
             info["tls_required"] = True
+        if initial_connection and info.get("tls_verify") and not self._access.tls_cert:
+            # Said here, since the broker's alert is as often as not lost with the connection.
+            raise NoCertificateError("the broker verifies clients, and this one has no certificate")
         await super()._process_info(info, initial_connection)
 
     async def _process_err(self, err_msg: str) -> None:

@@ -44,7 +44,11 @@ class HookedTransport(TcpTransport):
         writer = self._io_writer
         assert writer is not None, "TcpTransport.connect and connect_tls set the writer or raise"
         transport = writer.transport
-        transport.set_protocol(self._protocol_factory(transport, transport.get_protocol()))
+        protocol = transport.get_protocol()
+        if protocol is None or transport.is_closing():
+            # Lost while it was made: for nats-py one failed attempt more, where another exception ends its attempts.
+            raise ConnectionResetError("the broker closed the connection at once")
+        transport.set_protocol(self._protocol_factory(transport, protocol))
 
     def __bool__(self) -> bool:
         """True also before the first connect, where nats-py would else put a transport of its own here."""

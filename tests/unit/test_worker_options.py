@@ -90,3 +90,91 @@ def test_a_collector_that_the_program_has_set_itself_stays_as_it_is(before, afte
     finally:
         gc.unfreeze()
         gc.set_threshold(first, *others)
+
+
+def who(**options):
+    access = WorkerOptions(group="g", **options).access
+    names = ("user", "password", "token", "credentials", "nkey_seed")
+    return {name: value for name in names if (value := getattr(access, name)) is not None}
+
+
+def test_who_a_worker_is_comes_from_the_call_then_the_url_then_the_environment(monkeypatch):
+    monkeypatch.setenv("NATS_USER", "ann")
+    monkeypatch.setenv("NATS_PASSWORD", "secret")
+    assert who() == {"user": "ann", "password": "secret"}
+    assert who(user="bob") == {"user": "bob", "password": "secret"}
+    assert who(token="t") == {"token": "t"}
+    assert who(servers=("nats://c%40:p%3A@h",)) == {"user": "c@", "password": "p:"}
+    assert who(servers=("nats://t0ken@h", "nats://t0ken@i")) == {"token": "t0ken"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "option"),
+    [*((v, n) for n, v in (AUTH_VARIABLES | TLS_VARIABLES).items() if v != "NATS_USER")],
+)
+def test_each_setting_has_its_variable(monkeypatch, variable, option):
+    monkeypatch.setenv(variable, "value")
+    if variable == "NATS_PASSWORD":
+        monkeypatch.setenv("NATS_USER", "ann")
+    if variable in ("NATS_CERT", "NATS_KEY"):
+        monkeypatch.setenv("NATS_CERT", "value")
+        monkeypatch.setenv("NATS_KEY", "value")
+    assert getattr(NatsPlugin("nats://h", "g").options, option) == "value"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"user": "ann"}, "user and password .* belong together"),
+        ({"password": "p"}, "user and password .* belong together"),
+        ({"token": "t", "nkey_seed": "f"}, r"token \(NATS_TOKEN\), nkey_seed \(NATS_NKEY\)"),
+        ({"user": "u", "password": "p", "credentials": "f"}, "more than one way"),
+        ({"tls_cert": "f"}, "tls_cert needs tls_key"),
+        ({"tls_key": "f"}, "tls_key needs tls_cert"),
+        ({"servers": ("nats://u:s3cret@a", "nats://v:s3cret@b")}, "name different users"),
+        ({"servers": ("nats://u:s3cret@a",), "token": "t"}, "a user in the servers' URLs and token"),
+    ],
+)
+def test_two_ways_to_say_who_a_worker_is_or_half_of_one_are_refused(options, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        WorkerOptions(group="g", **options)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_changed_way_in_leaves_nothing_of_the_old_one():
+    own = NatsPlugin("nats://u:p@a", "g").options
+    assert own.changed({"group": "h"}).password == "p"
+    changed = own.changed({"token": "t"})
+    assert (changed.user, changed.password, changed.token) == (None, None, "t")
+    changed = own.changed({"servers": ["nats://v:q@b"]})
+    assert (changed.servers, changed.user, changed.password) == (("nats://b",), "v", "q")
+
+
+@pytest.mark.parametrize("option", [{"tls": True}, {"tls_ca": "f"}, {"servers": ("nats://a", "tls://b")}])
+def test_tls_that_is_asked_for_is_insisted_on(option):
+    assert WorkerOptions(group="g", **option).tls
+    assert not WorkerOptions(group="g").tls
+
+
+def test_no_secret_is_in_a_workers_representation():
+    options = WorkerOptions(servers=("nats://u:s3cret@a",), group="g")
+    assert "s3cret" not in repr(options)
+    assert "s3cret" not in repr(options.access)
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "said"),
+    [
+        ("nkey_seed", "hello", "holds no nkey seed"),
+        ("nkey_seed", None, "cannot be read"),
+        ("credentials", "hello", "holds no user JWT"),
+        ("tls_ca", "hello", "TLS cannot use the file"),
+    ],
+)
+def test_a_file_that_is_broken_is_named_before_anything_is_tried(tmp_path, option, text, said):
+    path = tmp_path / "file"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=said) as caught:
+        WorkerOptions(group="g", **{option: str(path)}).access.check()
+    assert str(path) in str(caught.value)

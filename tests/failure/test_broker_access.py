@@ -1,0 +1,444 @@
+"""Brokers that let only some in, and that are to be trusted first: gateway and worker, end to end.
+
+Each way in is a real nats-server configured so, and a request through a gateway that a worker answers. Whoever is
+refused stays closed, says what to do, and says no secret.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trustme
+from support.client import fetch
+from support.configs import Config, route
+from support.identities import Nkey, Operator, write_secret
+from support.origin import Origin
+from support.processes import GatewayProcess, Process, Start, WorkerProcess
+from support.waiting import eventually
+
+from nylon.access import AUTH_VARIABLES, TLS_VARIABLES
+from nylon.embedded import NatsServer
+
+HERE = Path(__file__).resolve().parent
+PASSWORD = "c0rrect-horse"
+
+
+@pytest.fixture(autouse=True)
+def loud_and_without_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is helped by the variables of whoever runs the tests, and the logs say all they can."""
+    for variable in (*AUTH_VARIABLES.values(), *TLS_VARIABLES.values()):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("NYLON_LOG", "debug")
+
+
+@dataclass(kw_only=True)
+class Way:
+    """One way into a broker."""
+
+    server: str
+    """The server's configuration."""
+    gateway: Config = field(default_factory=dict)
+    """What the gateway's messaging connection needs for it."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """What a worker needs for it, as variables."""
+    flags: list[str] = field(default_factory=list)
+    """The same as flags of `nylon worker`."""
+    scheme: str = "nats"
+    user: str = ""
+    """Before the host of every URL, with its `@`."""
+    secrets: tuple[str, ...] = ()
+    """What no log may show."""
+
+    def url(self, server: NatsServer) -> str:
+        return server.url.replace("nats://", f"{self.scheme}://{self.user}")
+
+
+@dataclass
+class Authority:
+    """A certificate authority, and the files that it has signed."""
+
+    folder: Path
+    name: str
+    ca: trustme.CA = field(default_factory=trustme.CA)
+
+    @property
+    def file(self) -> str:
+        path = self.folder / f"{self.name}.pem"
+        self.ca.cert_pem.write_to_path(path)
+        return str(path)
+
+    def sign(self, *names: str) -> tuple[str, str]:
+        """Certificate and key for `names`, as files."""
+        pair = self.ca.issue_cert(*names)
+        cert = self.folder / f"{self.name}-{names[0]}.pem"
+        pair.cert_chain_pems[0].write_to_path(cert)
+        key = write_secret(
+            self.folder / f"{self.name}-{names[0]}-key.pem", pair.private_key_pem.bytes().decode()
+        )
+        return str(cert), key
+
+    def server(self, *names: str, more: str = "") -> str:
+        """The `tls` section of a server."""
+        cert, key = self.sign(*names)
+        return f'tls {{ cert_file: "{cert}", key_file: "{key}", timeout: 5{more} }}\n'
+
+
+def by_password(folder: Path) -> Way:
+    return Way(
+        server=f"authorization {{ user: nylon, password: {PASSWORD} }}",
+        gateway={"auth": {"user": "nylon", "password": PASSWORD}},
+        environment={"NATS_USER": "nylon", "NATS_PASSWORD": PASSWORD},
+        flags=["--user", "nylon", "--password", PASSWORD],
+        secrets=(PASSWORD,),
+    )
+
+
+def by_password_in_the_url(folder: Path) -> Way:
+    return Way(
+        server='authorization { user: "ny:lon", password: "c0rrect@horse" }',
+        user="ny%3Alon:c0rrect%40horse@",
+        secrets=("c0rrect@horse", "c0rrect%40horse"),
+    )
+
+
+def by_token(folder: Path) -> Way:
+    return Way(
+        server=f"authorization {{ token: {PASSWORD} }}",
+        gateway={"auth": {"token": PASSWORD}},
+        environment={"NATS_TOKEN": PASSWORD},
+        flags=["--token", PASSWORD],
+        secrets=(PASSWORD,),
+    )
+
+
+def by_nkey(folder: Path) -> Way:
+    gateway, worker = Nkey(), Nkey()
+    seed = write_secret(folder / "worker.nk", f"# the worker's\n{worker.seed}\n")
+    return Way(
+        server=f"authorization {{ users: [ {{ nkey: {gateway.public} }}, {{ nkey: {worker.public} }} ] }}",
+        gateway={"auth": {"nkey": write_secret(folder / "gateway.nk", gateway.seed)}},
+        environment={"NATS_NKEY": seed},
+        flags=["--nkey", seed],
+        secrets=(gateway.seed, worker.seed),
+    )
+
+
+def by_creds(folder: Path) -> Way:
+    operator = Operator()
+    texts = [operator.creds(name) for name in ("gateway", "worker")]
+    files = [write_secret(folder / f"{n}.creds", text) for n, text in enumerate(texts)]
+    return Way(
+        server=operator.config,
+        gateway={"auth": {"creds": files[0]}},
+        environment={"NATS_CREDS": files[1]},
+        flags=["--creds", files[1]],
+        secrets=tuple(line for text in texts for line in text.splitlines() if line.startswith(("ey", "SU"))),
+    )
+
+
+def by_tls(folder: Path) -> Way:
+    authority = Authority(folder, "ca")
+    return Way(
+        server=authority.server("127.0.0.1"),
+        gateway={"tls": {"ca_file": authority.file}},
+        environment={"NATS_CA": authority.file},
+        flags=["--tls-ca", authority.file],
+        scheme="tls",
+    )
+
+
+def by_tls_with_another_name(folder: Path) -> Way:
+    authority = Authority(folder, "ca")
+    return Way(
+        server=authority.server("nats.internal"),
+        gateway={"tls": {"ca_file": authority.file, "hostname": "nats.internal"}},
+        environment={"NATS_CA": authority.file, "NATS_TLS_HOSTNAME": "nats.internal"},
+        flags=["--tls-ca", authority.file, "--tls-hostname", "nats.internal"],
+    )
+
+
+def by_certificate(folder: Path) -> Way:
+    authority = Authority(folder, "ca")
+    cert, key = authority.sign("client.test")
+    verify = f', ca_file: "{authority.file}", verify: true'
+    return Way(
+        server=authority.server("127.0.0.1", more=verify),
+        gateway={"tls": {"ca_file": authority.file, "cert": cert, "key": key}},
+        environment={"NATS_CA": authority.file, "NATS_CERT": cert, "NATS_KEY": key},
+        flags=["--tls-ca", authority.file, "--tls-cert", cert, "--tls-key", key],
+        secrets=tuple(Path(key).read_text().splitlines()[1:-1]),
+    )
+
+
+WAYS = [
+    by_password,
+    by_password_in_the_url,
+    by_token,
+    by_nkey,
+    by_creds,
+    by_tls,
+    by_tls_with_another_name,
+    by_certificate,
+]
+
+
+def guarded(start: Start, url: str, connection: Config) -> GatewayProcess:
+    """A gateway with a route that a worker guards, and one that needs none."""
+    plugin: Config = {
+        "name": "p",
+        "type": "messaging",
+        "messaging": "nats",
+        "group": "g",
+        "per_phase": {"request_filter": {"timeout_ms": 1000}},
+    }
+    paths = [
+        route("/guarded/{*rest}", middleware=[{"plugin": "p", "entry": "stamp"}]),
+        route("/open/{*rest}"),
+    ]
+    return start(paths, plugins=[plugin], messaging=[{"name": "nats", "servers": [url], **connection}])
+
+
+def worker(url: str, arguments: list[str] | None = None, **environment: str) -> WorkerProcess:
+    return WorkerProcess(
+        "plugins:plugin",
+        nats=url,
+        group="g",
+        app_dir=HERE,
+        arguments=arguments or (),
+        environment=environment,
+    )
+
+
+def answers(gateway: GatewayProcess) -> bool:
+    return fetch(gateway.address, "GET", "/guarded/x").status == 200
+
+
+def assert_silent(way: Way, *processes: Process) -> None:
+    """No log shows a secret, however loud it is."""
+    for process in processes:
+        assert process.log, "there is a log to look at"
+        shown = [secret for secret in way.secrets if secret in process.log]
+        assert shown == []
+
+
+@pytest.mark.parametrize(
+    ("way", "told"),
+    [(way, "environment") for way in WAYS]
+    + [(way, "flags") for way in (by_password, by_token, by_nkey, by_creds, by_certificate)],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_request_reaches_a_worker_through_a_broker_that_lets_both_in(
+    origin: Origin, start: Start, tmp_path: Path, way, told: str
+) -> None:
+    way = way(tmp_path)
+    with NatsServer(config=way.server) as server:
+        gateway = guarded(start, way.url(server), way.gateway)
+        with worker(
+            way.url(server),
+            way.flags if told == "flags" else None,
+            **(way.environment if told == "environment" else {}),
+        ) as serving:
+            serving.await_serving()
+            eventually(lambda: answers(gateway), "a request that the worker lets pass", within=20)
+            assert origin.received("/guarded/x")[0].header("x-stamp") == "1"
+            assert_silent(way, gateway, serving)
+
+
+REFUSED = [
+    (
+        by_password,
+        {"auth": {"user": "nylon", "password": "wr0ng"}},
+        ["--user", "nylon", "--password", "wr0ng"],
+    ),
+    (by_token, {"auth": {"token": "wr0ng"}}, ["--token", "wr0ng"]),
+    (by_nkey, "another", "another"),
+    (by_creds, "another", "another"),
+]
+
+
+@pytest.mark.parametrize(
+    ("way", "gateway_has", "worker_has"), REFUSED, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_wrong_credentials_stay_outside_and_say_so_until_they_are_right(
+    origin: Origin, start: Start, tmp_path: Path, way, gateway_has, worker_has
+) -> None:
+    own, others = tmp_path / "own", tmp_path / "others"
+    own.mkdir(), others.mkdir()
+    right, wrong = way(own), way(others)
+    if gateway_has == "another":
+        gateway_has, worker_has = wrong.gateway, wrong.flags
+    with NatsServer(config=right.server) as server:
+        gateway = guarded(start, server.url, gateway_has)
+        with worker(server.url, worker_has) as refused:
+            assert refused.wait() == 1
+            assert "it refuses these credentials" in refused.log
+        assert fetch(gateway.address, "GET", "/open/x").status == 200
+        assert fetch(gateway.address, "GET", "/guarded/x").status == 503
+        eventually(lambda: "the broker refuses these credentials: check `auth`" in gateway.log, "a reason")
+        assert origin.received("/guarded/x") == []
+        for process in (gateway, refused):
+            assert "wr0ng" not in process.log
+        assert_silent(wrong, gateway, refused)
+        port = server.port
+    if gateway_has == wrong.gateway:
+        # The broker lets them in from now on: nobody restarts the gateway.
+        with NatsServer(config=wrong.server, port=port) as server, worker(server.url, worker_has):
+            eventually(lambda: answers(gateway), "a gateway that has tried on", within=20)
+
+
+def test_a_broker_that_wants_credentials_is_told_none(start: Start, tmp_path: Path) -> None:
+    way = by_password(tmp_path)
+    with NatsServer(config=way.server) as server:
+        gateway = guarded(start, server.url, {})
+        eventually(lambda: "wants to know who connects: set `auth`" in gateway.log, "a reason")
+        with worker(server.url) as refused:
+            assert refused.wait() == 1
+            assert "it wants credentials" in refused.log
+
+
+def distrust_unknown_authority(folder: Path) -> tuple[str, Config, dict[str, str]]:
+    other = Authority(folder, "other")
+    return (
+        Authority(folder, "ca").server("127.0.0.1"),
+        {"tls": {"ca_file": other.file}},
+        {"NATS_CA": other.file},
+    )
+
+
+def distrust_without_authority(folder: Path) -> tuple[str, Config, dict[str, str]]:
+    return Authority(folder, "ca").server("127.0.0.1"), {"tls": True}, {}
+
+
+def distrust_another_name(folder: Path) -> tuple[str, Config, dict[str, str]]:
+    authority = Authority(folder, "ca")
+    return (
+        authority.server("nats.internal"),
+        {"tls": {"ca_file": authority.file}},
+        {"NATS_CA": authority.file},
+    )
+
+
+def lack_of_a_certificate(folder: Path) -> tuple[str, Config, dict[str, str]]:
+    authority = Authority(folder, "ca")
+    verify = f', ca_file: "{authority.file}", verify: true'
+    return (
+        authority.server("127.0.0.1", more=verify),
+        {"tls": {"ca_file": authority.file}},
+        {"NATS_CA": authority.file},
+    )
+
+
+def lack_of_tls(folder: Path) -> tuple[str, Config, dict[str, str]]:
+    ca = Authority(folder, "ca").file
+    return "", {"tls": {"ca_file": ca}}, {"NATS_CA": ca}
+
+
+@pytest.mark.parametrize(
+    ("broken", "gateway_says", "worker_says"),
+    [
+        (distrust_unknown_authority, "set `tls.ca_file`", "give its authority's as tls_ca"),
+        (distrust_without_authority, "set `tls.ca_file`", "give its authority's as tls_ca"),
+        (distrust_another_name, "set `tls.hostname`", "give tls_hostname"),
+        (lack_of_a_certificate, "set `tls.cert` and `tls.key`", "give tls_cert and tls_key"),
+        (lack_of_tls, "speaks no TLS, and this connection insists on it", "TLS is asked for here"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_broker_that_is_not_to_be_trusted_gets_no_call(
+    origin: Origin, start: Start, tmp_path: Path, broken, gateway_says: str, worker_says: str
+) -> None:
+    config, connection, environment = broken(tmp_path)
+    with NatsServer(config=config) as server:
+        gateway = guarded(start, server.url, connection)
+        with worker(server.url, **environment) as refused:
+            assert refused.wait() == 1
+            assert worker_says in refused.log, refused.log
+        assert fetch(gateway.address, "GET", "/guarded/x").status == 503
+        eventually(lambda: gateway_says in gateway.log, "a reason")
+        assert fetch(gateway.address, "GET", "/open/x").status == 200
+        assert origin.received("/guarded/x") == []
+        reasons = [
+            line.partition("trying on: ")[2] for line in gateway.log.splitlines() if "trying on" in line
+        ]
+        assert len(reasons) == len(set(reasons)), "each reason is said once, however often it was tried"
+
+
+@contextmanager
+def listening_in_the_middle() -> Iterator[tuple[str, list[bytes]]]:
+    """A server that says that it needs no TLS, and keeps what it is told."""
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def listen() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.settimeout(0.5)
+                    try:
+                        connection.sendall(
+                            b'INFO {"server_id":"x","version":"2.11.0","max_payload":1048576}\r\n'
+                        )
+                        while data := connection.recv(4096):
+                            heard.append(data)
+                    except OSError:
+                        continue
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}", heard
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+            thread.join()
+
+
+def test_no_password_is_sent_in_the_clear_where_tls_is_asked_for(start: Start) -> None:
+    with listening_in_the_middle() as (address, heard):
+        gateway = guarded(start, f"tls://nylon:{PASSWORD}@{address}", {})
+        with worker(f"tls://nylon:{PASSWORD}@{address}") as refused:
+            assert refused.wait() == 1
+        eventually(lambda: "no connection to the broker" in gateway.log, "an attempt")
+        assert not [data for data in heard if PASSWORD.encode() in data or b"CONNECT" in data]
+
+
+def test_rotated_seeds_count_at_the_next_connect(start: Start, tmp_path: Path) -> None:
+    way, rotated = by_nkey(tmp_path), Nkey()
+    with NatsServer(config=way.server) as server:
+        gateway = guarded(start, server.url, way.gateway)
+        with worker(server.url, **way.environment) as serving:
+            eventually(lambda: answers(gateway), "a working route", within=20)
+            port = server.port
+            server.stop()
+            for file in ("gateway.nk", "worker.nk"):
+                write_secret(tmp_path / file, rotated.seed)
+            guard = f"authorization {{ users: [ {{ nkey: {rotated.public} }} ] }}"
+            with NatsServer(config=guard, port=port):
+                eventually(lambda: answers(gateway), "a working route with the new seeds", within=20)
+            assert serving.running
+
+
+def test_credentials_that_expire_are_renewed_without_a_restart(start: Start, tmp_path: Path) -> None:
+    operator = Operator()
+    files = [tmp_path / "gateway.creds", tmp_path / "worker.creds"]
+    for file in files:
+        write_secret(file, operator.creds(file.stem, expires_in=3))
+    with NatsServer(config=operator.config) as server:
+        gateway = guarded(start, server.url, {"auth": {"creds": str(files[0])}})
+        with worker(server.url, NATS_CREDS=str(files[1])) as serving:
+            eventually(lambda: answers(gateway), "a working route", within=20)
+            for file in files:
+                write_secret(file, operator.creds(file.stem))
+            eventually(lambda: "reconnecting" in gateway.log, "the broker's good-bye to the gateway")
+            eventually(lambda: "the broker is back" in serving.log, "the worker's return")
+            eventually(lambda: answers(gateway), "a working route with the new credentials", within=20)
+            assert serving.running
