@@ -582,6 +582,10 @@ class Worker:
     @property
     def wake_fd(self) -> int: ...
     @property
+    def unsent(self) -> int:
+        """Bytes that wait to be written."""
+
+    @property
     def in_flight(self) -> int: ...
     @property
     def sessions(self) -> int: ...
@@ -606,7 +610,7 @@ class Worker:
         """Takes a subscription's messages out of the bytes."""
 
     def online(self, max_payload: int) -> None:
-        """Connected and subscribed."""
+        """Connected and subscribed. Follow with `wake`."""
 
     def offline(self) -> None:
         """The connection is gone."""
@@ -620,8 +624,15 @@ class Worker:
     def wake(self) -> None:
         """Writes what other threads have left."""
 
-    def tick(self) -> None:
-        """Gives up late calls, ends the sessions of silent gateways."""
+    def tick(self) -> bool:
+        """Gives up late calls, ends the sessions of silent gateways. True after a stall, until `caught_up`."""
+
+    @property
+    def stall(self) -> int | None:
+        """The last stall, while messages of before it may still come."""
+
+    def caught_up(self, stall: int) -> None:
+        """All that was sent before the end of that stall has been received."""
 
     def give_up(self) -> None:
         """Gives up all calls and sessions."""

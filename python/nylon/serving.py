@@ -17,6 +17,7 @@ from typing import Any
 
 import nats.errors
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from nylon import _core
 from nylon.broker import Broker, WorkerOptions, describe
@@ -32,9 +33,7 @@ __all__ = ["Serving", "served_phases", "serving_of"]
 logger = logging.getLogger("nylon.worker")
 
 TICK = 0.05
-"""Seconds between looks at deadlines while calls run."""
-IDLE_TICK = 0.25
-"""The same while none runs."""
+"""Seconds between looks at deadlines and at the clock: a worker that stood still has to know it within 200 ms."""
 
 _serving: dict[NylonPlugin, Serving] = {}
 
@@ -82,6 +81,9 @@ class Serving:
         self._observer = observer or Observer()
         self._plain = options.transport == "plain"
         self._publishing: asyncio.Task[None] | None = None
+        self._subscriptions: list[Subscription] = []
+        self._catching_up: asyncio.Task[None] | None = None
+        self._ticking: asyncio.TimerHandle
         self._broker = Broker(options, self.worker, self._online, self._offline)
         self._core: _core.Worker
 
@@ -115,7 +117,7 @@ class Serving:
 
     async def _serve(self, core: _core.Worker) -> None:
         self._loop.add_reader(core.wake_fd, self._on_wake)
-        ticking = asyncio.create_task(self._tick())
+        self._tick()
         try:
             self._observer.loaded(self)
             if await self._until_stop(self._start()):
@@ -123,7 +125,9 @@ class Serving:
                 self._observer.leaving(self)
                 await self._drain()
         finally:
-            ticking.cancel()
+            self._ticking.cancel()
+            if self._catching_up is not None:
+                self._catching_up.cancel()
             await self._broker.close()
             self._loop.remove_reader(core.wake_fd)
             self.stuck = not core.close()
@@ -171,9 +175,11 @@ class Serving:
         await broker.connect(None if self._plain else core.protocol)
         client = broker.client
         self._own = await client.subscribe(core.own_subject, cb=self._on_own_message)
+        self._subscriptions.append(self._own)
         self._service = WorkerService(client, core)
         await self._service.start()
         self._calls = await client.subscribe(core.call_subject, queue=core.group, cb=self._on_call_message)
+        self._subscriptions.append(self._calls)
         if not self._plain:
             # A message that came before these lines took the callback, and was served all the same.
             core.take_subscription(self._own._id, True)
@@ -186,10 +192,13 @@ class Serving:
         """The connection is up and subscribed: send what waits, say what is served here."""
         client = self._broker.client
         self._core.online(client.max_payload)
+        self._on_wake()
         await client.publish(self._core.announce_subject, self._core.info())
 
     def _offline(self) -> None:
         self._core.offline()
+        if self._catching_up is not None:
+            self._catching_up.cancel()  # its ping will not be answered; the next tick sees that there is no need
 
     # ---- while it serves ----
 
@@ -216,12 +225,39 @@ class Serving:
         finally:
             self._publishing = None
 
-    async def _tick(self) -> None:
-        """Deadlines and idle sessions: housekeeping that needs no precise clock."""
-        while True:
-            await asyncio.sleep(TICK if self._core.in_flight else IDLE_TICK)
-            self._core.tick()
-            self._observer.tick(self)
+    def _tick(self) -> None:
+        """Deadlines, idle sessions, old replies, and whether the worker stood still."""
+        self._ticking = self._loop.call_later(TICK, self._tick)
+        self._observer.tick(self)
+        if self._core.tick() and self._catching_up is None:
+            self._catching_up = self._loop.create_task(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        """After a stall: learn when all that was sent before has been read. Until then calls are claimed first.
+
+        The broker answers in order: what comes after its answer to a ping was sent after the ping.
+        """
+        core, client = self._core, self._broker.client
+        try:
+            while (stall := core.stall) is not None:
+                try:
+                    if client.is_connected:
+                        await client.flush()
+                except nats.errors.Error:
+                    await asyncio.sleep(TICK)
+                    continue
+                # Else the next connection has nothing old in it.
+                await self._handed_over()
+                core.caught_up(stall)
+        finally:
+            self._catching_up = None
+
+    async def _handed_over(self) -> None:
+        """Until nats-py has handed over what it had read: in the plain path messages pass queues of its own."""
+        if self._plain:
+            while any(subscription.pending_msgs for subscription in self._subscriptions):  # noqa: ASYNC110 (no event)
+                await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the last one's callback has been called: now what that has put off
 
     async def _until_stop(self, work: Coroutine[Any, Any, None]) -> bool:
         """Do `work`, unless asked to stop meanwhile; whether it was done."""
@@ -282,8 +318,8 @@ class Serving:
             logger.warning("drained without the broker: %s", describe(error))
 
     async def _finish_calls(self, deadline: float) -> None:
-        core = self._core
-        while core.in_flight or core.sessions:
+        core, client = self._core, self._broker.client
+        while core.in_flight or core.sessions or (core.unsent and client.is_connected):
             if self._loop.time() >= deadline:
                 logger.warning(
                     "the drain time of %g s is over: giving up %d calls and %d sessions",

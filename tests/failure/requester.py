@@ -87,6 +87,10 @@ class Requester:
         self.prefix = prefix
         self._inbox = client.new_inbox()
         self._waiting: dict[str, asyncio.Queue] = {}
+        self.claims: list[dict] = []
+        """All claims so far."""
+        self.grant = lambda _claim: True
+        """The answer to a claim; None gives none."""
         self._numbers = itertools.count()
 
     @classmethod
@@ -114,8 +118,15 @@ class Requester:
             return
         if message.headers and message.headers.get("Status") == "503":
             waiting.put_nowait({"t": "no responders"})
-        else:
-            waiting.put_nowait(msgpack.unpackb(message.data, strict_map_key=False))
+            return
+        frame = msgpack.unpackb(message.data, strict_map_key=False)
+        if frame["t"] != "claim":
+            waiting.put_nowait(frame)
+            return
+        self.claims.append(frame)
+        answer = self.grant(frame)
+        if answer is not None:
+            await self.tell(frame["w"], t="grant", id=frame["id"], ok=answer)
 
     def subject(self, worker=None):
         return f"{self.prefix}.{self.group}." + (f"w.{worker}" if worker else "call")
@@ -156,6 +167,14 @@ class Requester:
     async def tell(self, worker, **frame):
         """Send a frame that wants no answer to a worker's own subject."""
         await self.client.publish(self.subject(worker), msgpack.packb({"v": 1, **frame}))
+
+    async def probe(self, worker, call_id, patience=5.0):
+        """Ask a worker for a call; what it answers."""
+        queue, token = await self.send(msgpack.packb({"t": "probe", "v": 1, "id": call_id}), worker)
+        try:
+            return await asyncio.wait_for(queue.get(), patience)
+        finally:
+            del self._waiting[token]
 
     async def close_session(self, worker, session):
         await self.tell(worker, t="close", s=session)

@@ -5,6 +5,7 @@
 //! slot of the worker for itself: what is held for slow gateways is bounded by the concurrency.
 
 use super::call::Origin;
+use super::clock::Moment;
 use super::outbox::Refused;
 use super::shared::{Shared, Unsent, locked};
 use bytes::Bytes;
@@ -44,11 +45,6 @@ struct Sending {
 }
 
 impl Transfers {
-    /// Whether a reply of this call is on its way.
-    pub(crate) fn has(&self, id: CallId) -> bool {
-        locked(&self.outgoing).contains_key(&id)
-    }
-
     /// The call is over: what came of a body for it goes.
     pub(crate) fn forget(&self, id: CallId) {
         let parts = locked(&self.incoming).remove(&id);
@@ -68,7 +64,7 @@ impl Shared {
     fn read_on(&self, origin: &Origin, which: Which, up_to: u64) -> bool {
         let worker = self.setup.worker.clone();
         let frame = ReadFrame { id: origin.id, worker, which, up_to: Some(up_to) };
-        self.publish(&origin.reply, |out| frame.encode(out).map_err(Unsent::Wire)).is_ok()
+        self.publish(&origin.reply, |out| frame.encode(out)).is_ok()
     }
 
     /// Takes a part of a body that `origin`'s handler waits for.
@@ -161,7 +157,7 @@ impl Shared {
                 let (worker, which) = (self.setup.worker.clone(), *which);
                 let (number, total, data) = (part.number, part.total, part.data);
                 let chunk = ChunkFrame { id, worker, which, number, total, data, end: None };
-                if let Err(why) = self.publish(&origin.reply, |out| chunk.encode(out).map_err(Unsent::Wire)) {
+                if let Err(why) = self.publish(&origin.reply, |out| chunk.encode(out)) {
                     let why = format!("the handler's body could not be sent: {why}");
                     let failure = Failure::new(FailureKind::Overloaded, why);
                     *reply = Reply {
@@ -192,6 +188,8 @@ impl Shared {
     fn end_transfer(&self, id: CallId) {
         let removed = locked(&self.transfers.outgoing).remove(&id);
         if removed.is_some() {
+            // It has run; there is no reply that could be given again.
+            locked(&self.known).end(id, b"", Moment::now());
             self.release();
         }
     }

@@ -43,6 +43,11 @@ impl RemoteCall {
         RemoteCall { shared, origin, due: Mutex::new(due), pooled, has_slot: AtomicBool::new(true) }
     }
 
+    /// The worker.
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
     fn due(&self) -> Instant {
         *self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -80,6 +85,14 @@ impl RemoteCall {
             self.finished(finished);
         }
         self.release();
+    }
+
+    /// Ends a call that did not begin and is not to be answered.
+    pub(crate) fn abandon(lease: &Lease<RemoteCall>) {
+        let unused = lease.close(Err(Failure::new(FailureKind::Cancelled, "another worker has the call")));
+        drop(unused);
+        lease.owner.shared.forget(lease.owner.origin.id);
+        lease.owner.release();
     }
 
     /// Takes the context away from a handler that goes on. False where it has ended by itself.

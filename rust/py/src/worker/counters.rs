@@ -10,8 +10,18 @@ pub(crate) struct Counters {
     pub(crate) calls: AtomicU64,
     /// Calls that were answered `busy`.
     pub(crate) busy: AtomicU64,
-    /// Calls that were here already.
+    /// Calls that were here already, or had run.
     pub(crate) duplicates: AtomicU64,
+    /// Questions of gateways whether a call is here.
+    pub(crate) probes: AtomicU64,
+    /// Replies that were sent again.
+    pub(crate) repeated: AtomicU64,
+    /// Calls that were claimed before they ran.
+    pub(crate) claims: AtomicU64,
+    /// Claimed calls that did not run: another worker has them, or nobody answered.
+    pub(crate) denied: AtomicU64,
+    /// Times that the worker stood still.
+    pub(crate) stalls: AtomicU64,
     /// Messages that are no frame.
     pub(crate) malformed: AtomicU64,
     /// From arrival to answer, added up.
@@ -33,12 +43,17 @@ impl Counters {
     }
 
     /// All counts with their names.
-    pub(crate) fn all(&self) -> [(&'static str, u64); 6] {
+    pub(crate) fn all(&self) -> [(&'static str, u64); 11] {
         [
             ("calls", self.calls.load(Relaxed)),
             ("failed", self.failed.load(Relaxed)),
             ("busy", self.busy.load(Relaxed)),
             ("duplicates", self.duplicates.load(Relaxed)),
+            ("probes", self.probes.load(Relaxed)),
+            ("repeated", self.repeated.load(Relaxed)),
+            ("claims", self.claims.load(Relaxed)),
+            ("denied", self.denied.load(Relaxed)),
+            ("stalls", self.stalls.load(Relaxed)),
             ("malformed", self.malformed.load(Relaxed)),
             ("nanoseconds", self.nanoseconds.load(Relaxed)),
         ]

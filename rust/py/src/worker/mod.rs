@@ -7,8 +7,16 @@
 mod framer;
 /// The asyncio protocol that the bytes arrive at.
 mod protocol;
-/// From a message to a handler that runs.
+/// The time, and whether the worker stood still.
+mod clock;
+/// From a message to a call that may begin.
 mod receive;
+/// Calls by their ids: here, or ended, with their replies.
+mod known;
+/// Calls that wait for the gateway: for a body, or for leave to run.
+mod waiting;
+/// From a call to a handler that runs.
+mod begin;
 /// Closures that live on this worker.
 mod sessions;
 /// One call as the owner of its context.
@@ -17,6 +25,8 @@ mod call;
 mod bodies;
 /// Threads for `def` handlers.
 mod pool;
+/// What a call is answered.
+mod answer;
 /// What the threads share, and the way out.
 mod shared;
 /// What waits to be written.
@@ -170,10 +180,9 @@ impl Worker {
         self.shared.take_subscription(sid, own);
     }
 
-    /// Connected and subscribed; the server takes payloads of so many bytes.
-    fn online(&self, py: Python<'_>, max_payload: usize) -> PyResult<()> {
+    /// Connected and subscribed; the server takes payloads of so many bytes. Follow with `wake`.
+    fn online(&self, max_payload: usize) {
         self.shared.online(max_payload);
-        self.wake(py)
     }
 
     /// The connection is gone.
@@ -184,6 +193,7 @@ impl Worker {
     /// Handle one message that nats-py delivered. From a callback of the loop, not from a task.
     fn receive(&self, py: Python<'_>, own: bool, reply: &str, payload: &[u8]) {
         let mut ready = Vec::new();
+        self.shared.beat(py);
         let reply = Bytes::copy_from_slice(reply.as_bytes());
         self.shared.receive(py, own, reply, &Bytes::copy_from_slice(payload), &mut ready);
         self.shared.run(py, ready);
@@ -213,15 +223,35 @@ impl Worker {
 
     // ---- its life ----
 
-    /// Give up calls that are late, end sessions of silent gateways.
-    fn tick(&self, py: Python<'_>) {
+    /// Give up calls that are late, end sessions of silent gateways, forget old replies. True if the worker has stood
+    /// still, and messages of before that may still be in the socket: follow with `stall` and `caught_up`.
+    fn tick(&self, py: Python<'_>) -> bool {
+        self.shared.beat(py);
         self.shared.give_up(py, None);
+        self.shared.watch.unresolved().is_some()
+    }
+
+    /// The last stall, while messages of before it may still come.
+    #[getter]
+    fn stall(&self) -> Option<u64> {
+        self.shared.watch.unresolved().map(clock::Moment::number)
+    }
+
+    /// All that was sent before the end of `stall` has been received.
+    fn caught_up(&self, stall: u64) {
+        self.shared.watch.caught_up(clock::Moment::from_number(stall));
     }
 
     /// Give up all calls and sessions: the drain time is over.
     fn give_up(&self, py: Python<'_>) {
         const WHY: &str = "the worker stops, and its drain time is over";
         self.shared.give_up(py, Some(&Failure::new(FailureKind::Unavailable, WHY)));
+    }
+
+    /// Bytes that wait to be written.
+    #[getter]
+    fn unsent(&self) -> usize {
+        self.shared.unsent()
     }
 
     /// Calls that are not over yet.

@@ -3,9 +3,7 @@
 //! They are Python's own (`threading.Thread`), so that handlers find a proper current thread. The queue needs no
 //! limit of its own: the worker takes no more calls than its concurrency.
 
-use super::call::RemoteCall;
-use crate::context::Lease;
-use crate::dispatch::Invocation;
+use super::begin::Ready;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::VecDeque;
@@ -16,12 +14,6 @@ use std::time::{Duration, Instant};
 /// How long [`Pool::close`] waits for threads that are in a handler.
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
 
-/// A call on its way to a thread.
-pub(crate) struct Job {
-    pub(crate) invocation: Invocation,
-    pub(crate) call: Arc<Lease<RemoteCall>>,
-}
-
 #[derive(Default)]
 struct Queue {
     state: Mutex<State>,
@@ -30,7 +22,7 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Ready>,
     /// Threads that wait; the others look by themselves.
     idle: usize,
     closed: bool,
@@ -41,12 +33,12 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn try_take(&self) -> Option<Job> {
+    fn try_take(&self) -> Option<Ready> {
         self.state().jobs.pop_front()
     }
 
     /// Waits for a job, without the GIL. `None` once the pool is closed.
-    fn take(&self) -> Option<Job> {
+    fn take(&self) -> Option<Ready> {
         let mut state = self.state();
         loop {
             if let Some(job) = state.jobs.pop_front() {
@@ -72,9 +64,10 @@ struct WorkerThread {
 impl WorkerThread {
     fn __call__(&self, py: Python<'_>) {
         // The GIL is kept while there is work: it is handed over by Python's own switch interval.
-        while let Some(Job { invocation, call }) =
-            self.queue.try_take().or_else(|| py.detach(|| self.queue.take()))
-        {
+        while let Some(ready) = self.queue.try_take().or_else(|| py.detach(|| self.queue.take())) {
+            let Some(Ready { invocation, call, .. }) = ready.call.owner.shared().may_run(ready) else {
+                continue;
+            };
             let run = AssertUnwindSafe(|| {
                 if !call.owner.is_overdue() {
                     invocation.run(py);
@@ -111,7 +104,7 @@ impl Pool {
         Ok(pool)
     }
 
-    pub(crate) fn submit(&self, job: Job) {
+    pub(crate) fn submit(&self, job: Ready) {
         let mut state = self.queue.state();
         state.jobs.push_back(job);
         let wake = state.idle > 0;

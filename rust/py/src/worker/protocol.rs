@@ -78,6 +78,7 @@ impl WorkerProtocol {
             let copy = py.get_type::<PyBytes>().call1((data,))?;
             return self.data_received(py, &copy);
         };
+        self.shared.beat(py);
         self.shared.begin_batch();
         let dispatched = catch_unwind(AssertUnwindSafe(|| self.dispatch(py, bytes.as_bytes())));
         self.shared.end_batch();

@@ -56,13 +56,18 @@ impl<T: Clone + Default> Sessions<T> {
         self.open.len()
     }
 
-    /// What the session keeps; a new one where it `may_open`.
-    pub(crate) fn enter(&mut self, id: SessionId, may_open: bool, now: Instant) -> Result<T, NoSession> {
+    /// What the session keeps, and whether it is new; a new one only where it `may_open`.
+    pub(crate) fn enter(
+        &mut self,
+        id: SessionId,
+        may_open: bool,
+        now: Instant,
+    ) -> Result<(T, bool), NoSession> {
         if let Some(session) = self.open.get_mut(&id) {
             session.used = now;
             let kept = session.kept.clone();
             self.gateways.insert(gateway(id), now);
-            return Ok(kept);
+            return Ok((kept, false));
         }
         if !may_open {
             return Err(NoSession::Unknown);
@@ -73,7 +78,7 @@ impl<T: Clone + Default> Sessions<T> {
         self.gateways.insert(gateway(id), now);
         let kept = T::default();
         self.open.insert(id, Session { kept: kept.clone(), used: now });
-        Ok(kept)
+        Ok((kept, true))
     }
 
     /// Ends a session. What it kept is given back, to be dropped where no lock is held.

@@ -4,17 +4,19 @@
 //! code runs, and none but the one it is about.
 
 use super::bodies::Transfers;
-use super::call::{Origin, RemoteCall};
+use super::call::RemoteCall;
+use super::clock::{Moment, Watch};
 use super::counters::Counters;
+use super::known::KnownCalls;
 use super::outbox::{Outbox, Publication, Refused};
 use super::pool::Pool;
-use super::receive::Parked;
 use super::sessions::Sessions;
+use super::waiting::Waiting;
 use super::wake::Wake;
 use crate::context::Lease;
 use crate::registry::{Entry, SessionHandlers};
-use nylon_core::{Failure, FailureKind, Finished, Outcome};
-use nylon_wire::{CallId, GroupSubjects, Reply, Text, WireError};
+use nylon_core::{Failure, FailureKind};
+use nylon_wire::{CallId, GroupSubjects, Text, WireError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::cell::RefCell;
@@ -62,8 +64,10 @@ pub(crate) struct Shared {
     pub(crate) wake: Wake,
     pub(crate) counters: Counters,
     pub(crate) sessions: Mutex<Sessions<Arc<SessionHandlers>>>,
-    pub(crate) parked: Mutex<HashMap<CallId, Parked>>,
     pub(crate) transfers: Transfers,
+    pub(crate) watch: Watch,
+    pub(crate) known: Mutex<KnownCalls>,
+    pub(crate) waiting: Mutex<HashMap<CallId, Waiting>>,
     pub(crate) stepper: Mutex<Option<Py<PyAny>>>,
     running: Mutex<HashMap<CallId, Arc<Lease<RemoteCall>>>>,
     subscriptions: Mutex<Vec<(u64, bool)>>,
@@ -87,8 +91,10 @@ impl Shared {
             wake,
             counters: Counters::default(),
             sessions: Mutex::default(),
-            parked: Mutex::default(),
             transfers: Transfers::default(),
+            watch: Watch::new(),
+            known: Mutex::default(),
+            waiting: Mutex::default(),
             stepper: Mutex::default(),
             running: Mutex::default(),
             subscriptions: Mutex::default(),
@@ -124,10 +130,12 @@ impl Shared {
     pub(crate) fn online(&self, max_payload: usize) {
         locked(&self.outbox).set_max_payload(max_payload);
         locked(&self.link).online = true;
+        locked(&self.known).hold(false, Moment::now());
     }
 
     pub(crate) fn offline(&self) {
         locked(&self.link).online = false;
+        locked(&self.known).hold(true, Moment::now());
     }
 
     pub(crate) fn pause(&self, paused: bool) {
@@ -199,29 +207,31 @@ impl Shared {
         locked(&self.outbox).has_room(bytes)
     }
 
+    /// Bytes that wait to be written.
+    pub(crate) fn unsent(&self) -> usize {
+        locked(&self.outbox).commands().len()
+    }
+
     /// Publications that were dropped because too much was waiting.
     pub(crate) fn dropped(&self) -> u64 {
         locked(&self.outbox).dropped()
     }
 
     /// Encodes a frame and puts it into the outbox, from any thread.
-    pub(crate) fn publish<E: From<Refused>>(
+    pub(crate) fn publish(
         &self,
         subject: &[u8],
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let was_empty = SCRATCH.with_borrow_mut(|scratch| {
-            scratch.clear();
-            encode(scratch)?;
-            let mut outbox = locked(&self.outbox);
-            let was_empty = outbox.is_empty();
-            outbox.publish(subject, b"", scratch)?;
-            drop(outbox);
-            if scratch.capacity() > KEPT_SCRATCH {
-                *scratch = Vec::new();
-            }
-            Ok::<bool, E>(was_empty)
-        })?;
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
+    ) -> Result<(), Unsent> {
+        encoded(encode, |frame| Ok(self.publish_frame(subject, frame)?))
+    }
+
+    /// Puts a frame into the outbox, from any thread.
+    pub(crate) fn publish_frame(&self, subject: &[u8], frame: &[u8]) -> Result<(), Refused> {
+        let mut outbox = locked(&self.outbox);
+        let was_empty = outbox.is_empty();
+        outbox.publish(subject, b"", frame)?;
+        drop(outbox);
         // Ordered after the push: whoever ends a batch after this looks into the outbox once more.
         if was_empty && (self.setup.plain || !self.batching.load(SeqCst)) {
             self.wake.set();
@@ -229,50 +239,23 @@ impl Shared {
         Ok(())
     }
 
-    /// Answers a call with what its handler came to.
-    pub(crate) fn answer(&self, origin: Origin, finished: Finished) {
-        let nanoseconds = u64::try_from(origin.came.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.counters.nanoseconds.fetch_add(nanoseconds, Relaxed);
-        let Finished { outcome, ops, state, .. } = finished;
-        let worker = self.setup.worker.clone();
-        let reply = Reply { ops, state, shape: origin.shape, ..Reply::new(origin.id, worker, outcome) };
-        self.send_reply(origin, reply);
-    }
-
-    /// Answers a call that no handler ran for.
-    pub(crate) fn refuse(&self, origin: &Origin, kind: FailureKind, why: impl Into<String>) {
-        let outcome = Outcome::Failed(Failure::new(kind, why));
-        let reply = Reply::new(origin.id, self.setup.worker.clone(), outcome);
-        self.reply(origin, Reply { shape: origin.shape, ..reply });
-    }
-
-    /// Sends a reply that fits into a message.
-    pub(crate) fn reply(&self, origin: &Origin, mut reply: Reply) {
-        if let Outcome::Failed(failure) = &reply.outcome {
-            self.counters.failed(failure);
-        }
-        if origin.reply.is_empty() {
-            return;
-        }
-        let why = match self.publish(&origin.reply, |out| reply.encode(out).map_err(Unsent::Wire)) {
-            Ok(()) => return,
-            // Counted by the outbox; a second, smaller frame would not fit either.
-            Err(Unsent::Refused(Refused::Full)) => return,
-            Err(Unsent::Refused(Refused::TooLarge { limit })) => {
-                format!("the reply is over the broker's max_payload of {limit} bytes: set fewer headers")
-            }
-            Err(Unsent::Wire(error)) => format!("the reply cannot be sent: {error}"),
-        };
-        let failure = Failure::new(FailureKind::Protocol, why);
-        self.counters.failed(&failure);
-        reply = Reply { outcome: Outcome::Failed(failure), ops: Vec::new(), state: None, ..reply };
-        // An error's text is cut to what always fits.
-        if let Err(error) = self.publish(&origin.reply, |out| reply.encode(out).map_err(Unsent::Wire)) {
-            tracing::error!("an error reply could not be sent: {error:?}");
-        }
-    }
-
     // ---- what runs ----
+
+    /// The loop turns. If it stood still before, that is counted and said.
+    pub(crate) fn beat(&self, py: Python<'_>) {
+        let Some(gap) = self.watch.beat() else { return };
+        let count = self.counters.stalls.fetch_add(1, Relaxed) + 1;
+        if count.is_power_of_two() {
+            super::report::warning(
+                py,
+                &format!(
+                    "this worker stood still for {:.1} s (stopped, suspended, or its loop blocked by a handler): calls \
+                     of before are claimed before they run ({count} so far)",
+                    gap.as_secs_f64()
+                ),
+            );
+        }
+    }
 
     /// Reserves room for one call; false where there is none.
     pub(crate) fn reserve(&self) -> bool {
@@ -310,13 +293,6 @@ impl Shared {
         locked(&self.running).get(&id).cloned()
     }
 
-    /// Whether a call with this id is here already.
-    pub(crate) fn has(&self, id: CallId) -> bool {
-        locked(&self.running).contains_key(&id)
-            || locked(&self.parked).contains_key(&id)
-            || self.transfers.has(id)
-    }
-
     /// Gives up calls that are late, or all; on the loop's thread. Sessions of silent gateways end too.
     pub(crate) fn give_up(&self, py: Python<'_>, all: Option<&Failure>) {
         let now = Instant::now();
@@ -334,18 +310,9 @@ impl Shared {
                 super::report::error(py, "cancelling a handler's task failed", &error);
             }
         }
-        let parked: Vec<_> = {
-            let mut parked = locked(&self.parked);
-            parked.extract_if(|_, call| all.is_some() || call.due <= now).map(|(_, call)| call).collect()
-        };
-        for call in parked {
-            const NO_BODY: &str = "the gateway did not send the body in time";
-            let failure = all.cloned().unwrap_or_else(|| Failure::new(FailureKind::TimedOut, NO_BODY));
-            self.transfers.forget(call.origin.id);
-            self.refuse(&call.origin, failure.kind, failure.message);
-            self.release();
-        }
+        self.give_up_waiting(all);
         self.look_after_transfers(all.is_some());
+        locked(&self.known).expire(Moment::now());
         let over = match all {
             None => locked(&self.sessions).expire(now),
             Some(_) => locked(&self.sessions).clear(),
@@ -365,4 +332,26 @@ impl From<Refused> for Unsent {
     fn from(refused: Refused) -> Unsent {
         Unsent::Refused(refused)
     }
+}
+
+impl From<WireError> for Unsent {
+    fn from(error: WireError) -> Unsent {
+        Unsent::Wire(error)
+    }
+}
+
+/// Encodes a frame into this thread's scratch buffer, for `take` to look at.
+pub(crate) fn encoded<R>(
+    encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
+    take: impl FnOnce(&[u8]) -> Result<R, Unsent>,
+) -> Result<R, Unsent> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        encode(scratch)?;
+        let taken = take(scratch);
+        if scratch.capacity() > KEPT_SCRATCH {
+            *scratch = Vec::new();
+        }
+        taken
+    })
 }
