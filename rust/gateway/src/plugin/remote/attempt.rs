@@ -4,7 +4,7 @@ use super::call::Running;
 use super::correlation::{Event, Waiting};
 use super::life::Life;
 use nylon_core::{Failure, FailureKind};
-use nylon_wire::{Busy, ChunkFrame, Envelope, Kind, ReadFrame, Reply, SessionId, Text, WireError};
+use nylon_wire::{Busy, ChunkFrame, Claim, Envelope, Kind, ReadFrame, Reply, SessionId, Text, WireError};
 use std::sync::Arc;
 use tokio::time::timeout_at;
 
@@ -76,6 +76,10 @@ impl Running<'_> {
                 Kind::Chunk => {
                     let chunk = ChunkFrame::decode(&frame).map_err(|why| protocol(&why))?;
                     self.take_chunk(chunk, &life).await?;
+                }
+                Kind::Claim => {
+                    let claim = Claim::decode(&frame).map_err(|why| protocol(&why))?;
+                    self.grant(&claim, &life).await?;
                 }
                 // Acks do not come this far, and nothing else is an answer to a call.
                 kind => {

@@ -6,7 +6,9 @@ use super::life::Life;
 use super::outgoing::in_buffer;
 use bytes::Bytes;
 use nylon_core::{Failure, FailureKind, RequestBody};
-use nylon_wire::{BodyFrame, ChunkFrame, CreditFrame, ReadFrame, Reply, Text, Which, WireError};
+use nylon_wire::{
+    BodyFrame, ChunkFrame, Claim, CreditFrame, Grant, ReadFrame, Reply, Text, Which, WireError,
+};
 use std::time::Instant;
 use tokio::time::timeout_at;
 
@@ -57,6 +59,15 @@ impl Running<'_> {
         let frame = in_buffer(|buffer| credit.encode(buffer)).map_err(|why| protocol(&why))?;
         self.tell(&worker, subject, frame, life).await?;
         taken.map(drop)
+    }
+
+    /// Lets a worker run the call: a call is sent to one worker at a time, so no other can have it.
+    pub(super) async fn grant(&mut self, claim: &Claim, life: &Life) -> Result<(), Failure> {
+        let subject = self.on.group.subjects.worker(claim.worker.as_str());
+        let subject = subject.map_err(|why| Failure::new(FailureKind::Protocol, why.to_string()))?;
+        let grant = Grant { id: self.id, granted: claim.id == self.id };
+        let frame = in_buffer(|buffer| grant.encode(buffer)).map_err(|why| protocol(&why))?;
+        self.tell(&claim.worker, subject, frame, life).await
     }
 
     /// Puts the bodies that came before a reply where it speaks of them.
