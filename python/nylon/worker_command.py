@@ -20,6 +20,20 @@ SERVE, BROKER, CAPACITY = "What to serve", "Broker", "Capacity"
 LIFE, DEVELOPMENT = "Life", "Development"
 
 
+ACCESS = {
+    "user": "user",
+    "password": "password",
+    "token": "token",
+    "creds": "credentials",
+    "nkey": "nkey_seed",
+    "tls_ca": "tls_ca",
+    "tls_cert": "tls_cert",
+    "tls_key": "tls_key",
+    "tls_hostname": "tls_hostname",
+}
+"""Parameters of the command that say who the worker is to the broker, and their fields of `WorkerOptions`."""
+
+
 class Execution(StrEnum):
     """Where `def` handlers run in a worker."""
 
@@ -33,6 +47,7 @@ def option(panel: str, *flags: str, variable: str, help: str, **more: Any) -> An
 
 
 def worker(
+    context: typer.Context,
     plugin: Annotated[
         str,
         typer.Argument(
@@ -318,6 +333,8 @@ def worker(
         "threads": threads,
         "drain_timeout": drain_timeout,
     }
+    # Who the worker is: the workers see these variables too, and know when they count beside what the plugin says.
+    given.update({name: None for parameter, name in ACCESS.items() if from_environment(context, parameter)})
     options = {option: value for option, value in given.items() if value is not None}
     directory = text(app_dir)
     entitle(plugin, group)
@@ -340,6 +357,12 @@ def worker(
         **options,
     )
     raise typer.Exit(code)
+
+
+def from_environment(context: typer.Context, parameter: str) -> bool:
+    """Whether a parameter has its value from its variable."""
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "ENVIRONMENT"
 
 
 def text(path: Path | None) -> str | None:

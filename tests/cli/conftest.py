@@ -1,10 +1,8 @@
 """Running the command as a user does: a process of its own, its output, its exit code."""
 
 import contextlib
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,15 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.command import NYLON, environment
 
-NYLON = [sys.executable, "-m", "nylon"]
 WAIT = 30.0
-
-
-def environment(**extra: str) -> dict[str, str]:
-    """The tests' environment without what would change the command's mind."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("NYLON_", "NATS_"))}
-    return {**kept, "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb", **extra}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from conftest import NYLON
+from support.command import NYLON
 
 AS_FIRST = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
 SCRIPT = """

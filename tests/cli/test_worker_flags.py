@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import environment
+from support.command import environment
 
 from nylon.embedded import NatsServer
 
@@ -86,8 +86,11 @@ def parsed(cwd: Path, *arguments: str, **env: str) -> dict:
 def test_every_flag_and_every_variable_reaches_its_option(tmp_path):
     wanted = {name: value for _, _, _, options in FLAGS for name, value in options.items()}
     by_flag = parsed(tmp_path, *[word for flag, _, value, _ in FLAGS for word in (flag, value)])
+    assert by_flag == {"plugin": "app:plugin", "reload_dirs": [], **wanted}
+    # Who the worker is to the broker is left to the workers themselves: they see the same variables.
+    access = {"user", "password", "token", "credentials", "nkey_seed"} | {o for o in wanted if o[:3] == "tls"}
     by_variable = parsed(tmp_path, **{variable: value for _, variable, value, _ in FLAGS})
-    assert by_flag == by_variable == {"plugin": "app:plugin", "reload_dirs": [], **wanted}
+    assert by_variable == {name: value for name, value in by_flag.items() if name not in access}
 
 
 def test_what_is_not_given_is_left_to_the_plugin(tmp_path):
@@ -159,6 +162,17 @@ def test_credentials_come_from_variables_or_flags(nylon, app, guarded, tokened):
     ):
         assert result.code == 0, result.err
         assert "s3cret" not in result.out + result.err
+
+
+def test_plugins_own_credentials_win_over_variables_and_flags_over_both(nylon, app, guarded, tokened):
+    (app / "own.py").write_text(
+        f'from nylon import NatsPlugin\nplugin = NatsPlugin("{guarded.url}", "g", user="ada", password="s3cret")\n'
+        'plugin.request_filter("who")(lambda ctx: ctx.next())\n'
+    )
+    check = ("worker", "own:plugin", "--check")
+    assert nylon(*check, NATS_USER="eve", NATS_PASSWORD="x", NATS_TOKEN="y").code == 0
+    assert nylon(*check, "--nats", tokened.url, "--token", "s3cret", NATS_USER="eve").code == 0
+    assert nylon(*check, "--user", "eve", "--password", "x").code == 1
 
 
 def test_check_says_that_credentials_are_refused_without_saying_them(nylon, app, guarded):
