@@ -72,15 +72,16 @@ impl GroupSubjects {
     }
 }
 
-/// The last token of a reply subject: which slot of the gateway's table, and which use of it.
-pub fn reply_token(out: &mut String, slot: u32, generation: u32) {
-    write!(out, "{slot:x}-{generation:x}").expect("writing to memory does not fail");
+/// The last token of a reply subject: which slot of the gateway's table, which use of it, and which of the call's
+/// messages is answered. The last one tells "nobody listens" of a call from that of a probe.
+pub fn reply_token(out: &mut String, slot: u32, generation: u32, message: u32) {
+    write!(out, "{slot:x}-{generation:x}-{message:x}").expect("writing to memory does not fail");
 }
 
 /// Reads what [`reply_token`] wrote.
-pub fn parse_reply_token(token: &str) -> Option<(u32, u32)> {
-    let (slot, generation) = token.split_once('-')?;
-    Some((u32::from_str_radix(slot, 16).ok()?, u32::from_str_radix(generation, 16).ok()?))
+pub fn parse_reply_token(token: &str) -> Option<(u32, u32, u32)> {
+    let mut parts = token.splitn(3, '-').map(|part| u32::from_str_radix(part, 16).ok());
+    Some((parts.next()??, parts.next()??, parts.next()??))
 }
 
 #[cfg(test)]
@@ -109,12 +110,13 @@ mod tests {
 
     #[test]
     fn reply_tokens_round_trip() {
-        for (slot, generation) in [(0, 0), (17, 4_000_000_000), (u32::MAX, u32::MAX)] {
+        for (slot, generation, message) in [(0, 0, 0), (17, 4_000_000_000, 3), (u32::MAX, u32::MAX, u32::MAX)]
+        {
             let mut token = String::new();
-            reply_token(&mut token, slot, generation);
-            assert_eq!(parse_reply_token(&token), Some((slot, generation)));
+            reply_token(&mut token, slot, generation, message);
+            assert_eq!(parse_reply_token(&token), Some((slot, generation, message)));
         }
-        for bad in ["", "-", "1", "1-", "x-1", "1-100000000"] {
+        for bad in ["", "-", "1-1", "1-1-", "x-1-1", "1-1-100000000", "1-1-1-1"] {
             assert_eq!(parse_reply_token(bad), None);
         }
     }

@@ -1,26 +1,22 @@
-//! One call, from its start over the workers that are asked to its end.
+//! One call: what it starts with, and what its end does to exchange and session.
 //!
-//! The deadline bounds every wait, sending included. A call that nobody received (no responders, everybody
-//! busy) is sent again while the policy and the time allow it; one that may have run never is.
+//! Its course over the workers lies between (course.rs), one attempt of it in attempt.rs.
 
 use super::RemoteEntry;
-use super::admission::permit;
-use super::attempt::{Round, unavailable};
 use super::bodies::Bodies;
+use super::claims::Claims;
 use super::correlation::Waiting;
+use super::course::Tried;
 use super::session::{Home, RemoteSession, Served};
 use super::workers::Group;
 use crate::plugin::{BodySource, Pending, PhaseCall, Session};
 use bytes::Bytes;
 use nylon_config::plan::PhasePolicy;
 use nylon_core::{Call, Exchange, Failure, FailureKind, Finished, Op, Outcome, Phase};
-use nylon_wire::{CallId, Reply, Text};
+use nylon_wire::{CallId, Reply};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-
-/// Workers that are asked before "busy" is the answer.
-const MAX_HOPS: u32 = 3;
 
 /// Starts a call.
 pub(super) fn run<'a>(entry: &'a RemoteEntry, phase_call: PhaseCall<'a>) -> Pending<'a> {
@@ -39,11 +35,30 @@ pub(super) fn run<'a>(entry: &'a RemoteEntry, phase_call: PhaseCall<'a>) -> Pend
     Pending::Later(Box::pin(async move {
         let (_counted, group, begun) = (Counted::new(&on.group), on.group.clone(), Instant::now());
         let (id, bodies) = (entry.connection.new_call(), Bodies::new(body.limit() as u64));
-        let mut running = Running { entry, on, exchange, call, policy, deadline, home, id, body, bodies };
+        let tried = Tried::new(policy.retry.backoff_initial);
+        let claims = Claims::new(!policy.idempotent);
+        let mut running = Running {
+            entry,
+            on,
+            exchange,
+            call,
+            policy,
+            deadline,
+            home,
+            id,
+            body,
+            bodies,
+            tried,
+            claims,
+            message: 0,
+            sent: 0,
+        };
         let result = running.result(remote).await;
         let Running { exchange, call, .. } = running;
         let finished = match result {
-            Ok(reply) => apply(exchange, call.phase, reply),
+            Ok(Some(reply)) => apply(exchange, call.phase, reply),
+            // Kept for later: what becomes of it is counted there.
+            Ok(None) => return finished(exchange, Outcome::Next, None),
             Err(failure) => finished(exchange, Outcome::Failed(failure), None),
         };
         group.tally.count(&finished.outcome, begun.elapsed());
@@ -105,116 +120,52 @@ pub(super) struct Running<'a> {
     /// When the result is due; the wait for a client's body moves it back.
     pub(super) deadline: Instant,
     /// The only worker that may run this call.
-    home: Option<Home>,
+    pub(super) home: Option<Home>,
     pub(super) id: CallId,
     pub(super) body: &'a mut dyn BodySource,
     /// What of bodies travels in parts.
     pub(super) bodies: Bodies,
+    pub(super) tried: Tried,
+    pub(super) claims: Claims,
+    /// The number of the latest message that is to be answered, and of the latest that was the call itself.
+    pub(super) message: u32,
+    pub(super) sent: u32,
 }
 
 /// Remembers, also when the call is given up, which worker has something of the session.
-struct Involved<'a> {
-    waiting: Waiting,
-    session: &'a mut RemoteSession,
+pub(super) struct Involved<'a> {
+    pub(super) waiting: Waiting,
+    pub(super) session: &'a mut RemoteSession,
 }
 
 impl Drop for Involved<'_> {
     fn drop(&mut self) {
         if self.session.home.is_none()
-            && let Some(worker) = self.waiting.acked_by()
-            && let Ok(subject) = self.session.on.group.subjects.worker(worker.as_str())
+            && let Some(peer) = self.waiting.taken_by()
         {
             let keeps = self.session.on.known.keeps_sessions();
-            self.session.home = Some(Home { worker, subject, keeps, phases: None });
+            self.session.home = Some(Home { peer, keeps, phases: None });
         }
     }
 }
 
 impl Running<'_> {
-    async fn result(&mut self, session: &mut RemoteSession) -> Result<Reply, Failure> {
-        let (entry, on) = (self.entry, self.on.clone());
-        let group = &on.group;
-        // Checked before anything waits: without a broker there is nothing to wait for.
-        self.life()?;
-        let _permit = match entry.counts {
-            true => Some(permit(&entry.connection, self.deadline).await?),
-            false => None,
+    /// Notes who has the session now, and says what the call came to.
+    pub(super) fn settle(&self, involved: Involved<'_>, reply: Reply) -> Result<Reply, Failure> {
+        let failure = match &reply.outcome {
+            Outcome::Failed(failure) => Some(failure.clone()),
+            _ => None,
         };
-        let session_id = session.id;
-        let involved = Involved { waiting: entry.connection.slots.open(), session };
-        let (mut undelivered, mut hops) = (0, 0);
-        let mut pause = self.policy.retry.backoff_initial;
-        let mut direct: Option<String> = None;
-        loop {
-            let subject = match (&self.home, &direct) {
-                (Some(home), _) => home.subject.clone(),
-                (None, Some(subject)) => subject.clone(),
-                (None, None) => group.subjects.call.clone(),
-            };
-            match self.round(subject, session_id, &involved.waiting).await? {
-                Round::Replied(reply) => {
-                    let lacking =
-                        matches!(&reply.outcome, Outcome::Failed(f) if f.kind == FailureKind::UnknownEntry);
-                    let elsewhere = || group.another_with(&entry.name, reply.worker.as_str());
-                    if lacking
-                        && self.home.is_none()
-                        && direct.is_none()
-                        && let Some(worker) = elsewhere()
-                    {
-                        // In a group of mixed versions the queue picked one without the entry: nothing has run.
-                        direct = group.subjects.worker(&worker).ok();
-                        continue;
-                    }
-                    if !lacking {
-                        self.settle(involved.session, &reply)?;
-                    }
-                    return match reply.outcome {
-                        Outcome::Failed(failure) => Err(failure),
-                        _ => Ok(reply),
-                    };
-                }
-                Round::NoResponders => {
-                    if let Some(home) = &self.home {
-                        let worker = home.worker.as_str();
-                        return Err(unavailable(format!(
-                            "worker {worker:?}, which has this session, is gone"
-                        )));
-                    }
-                    direct = None;
-                    undelivered += 1;
-                    let resume = Instant::now() + pause;
-                    if undelivered > self.policy.retry.max || resume >= self.deadline {
-                        return Err(unavailable(format!("no worker of group {:?} is there", group.name)));
-                    }
-                    tokio::time::sleep_until(resume.into()).await;
-                    pause = (pause * 2).min(self.policy.retry.backoff_max);
-                }
-                Round::Busy => {
-                    hops += 1;
-                    if hops > MAX_HOPS || self.home.is_some() {
-                        return Err(Failure::new(
-                            FailureKind::Overloaded,
-                            "every worker that was asked is busy",
-                        ));
-                    }
-                }
+        let lacking = failure.as_ref().is_some_and(|failure| failure.kind == FailureKind::UnknownEntry);
+        if !lacking && (involved.session.home.is_none() || self.home.is_none()) {
+            let peer = self.worker(reply.worker.as_str())?;
+            let keeps = reply.shape.map_or_else(|| self.on.known.keeps_sessions(), |shape| shape.session);
+            if keeps {
+                let left = self.tried.left().filter(|left| !Arc::ptr_eq(left, &peer));
+                involved.session.left.extend(left.cloned());
             }
+            involved.session.home = Some(Home { peer, keeps, phases: reply.shape.map(|shape| shape.phases) });
         }
-    }
-
-    /// Notes who has the session now.
-    fn settle(&self, session: &mut RemoteSession, reply: &Reply) -> Result<(), Failure> {
-        if session.home.is_some() && self.home.is_some() {
-            return Ok(());
-        }
-        let subject = self.on.group.subjects.worker(reply.worker.as_str());
-        let subject = subject.map_err(|why| Failure::new(FailureKind::Protocol, why.to_string()))?;
-        session.home = Some(Home {
-            worker: Text::from(reply.worker.as_str()),
-            subject,
-            keeps: reply.shape.map_or_else(|| self.on.known.keeps_sessions(), |shape| shape.session),
-            phases: reply.shape.map(|shape| shape.phases),
-        });
-        Ok(())
+        failure.map_or(Ok(reply), Err)
     }
 }

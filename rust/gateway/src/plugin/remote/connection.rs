@@ -5,6 +5,8 @@
 
 use super::access::Access;
 use super::correlation::Slots;
+use super::counters::{Counters, Counts};
+use super::kept::Kept;
 use super::life::{self, Life};
 use super::servers::Servers;
 use super::workers::Group;
@@ -20,11 +22,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::timeout_at;
 
 /// The longest that one server may take to let the gateway in, as in NATS' own clients.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Messages that nobody waits for (the end of a session) and that are not sent yet.
 const MAX_BEHIND: usize = 4096;
+
+/// What a server takes in a message, as long as none has said so.
+const DEFAULT_MAX_PAYLOAD: usize = 1 << 20;
 
 /// A connection to a broker.
 pub struct Connection {
@@ -34,10 +40,15 @@ pub struct Connection {
     /// Where answers come in, with the final dot.
     pub(super) inbox: String,
     pub(super) slots: Arc<Slots>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) kept: Kept,
     /// Calls in flight, bounded.
     pub(super) permits: Semaphore,
     pub(super) overflow: Overflow,
-    pub(super) life: ArcSwapOption<Life>,
+    life: ArcSwapOption<Life>,
+    /// Changes whenever there is a new life.
+    came: watch::Sender<u64>,
+    max_payload: AtomicUsize,
     /// Why there is no life just now.
     trouble: Mutex<String>,
     pub(super) groups: Mutex<Vec<Weak<Group>>>,
@@ -56,6 +67,11 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Between half of the pause and one and a half, so that many do not come back in step.
+pub(super) fn jittered(pause: Duration) -> Duration {
+    pause / 2 + pause.mul_f64((random() >> 11) as f64 / (1u64 << 53) as f64)
+}
+
 pub(super) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
@@ -68,15 +84,20 @@ impl Connection {
     /// When no thread can be started.
     pub fn start(messaging: &Messaging, servers: Vec<String>) -> io::Result<Arc<Connection>> {
         let (behind, behind_queue) = mpsc::channel(MAX_BEHIND);
+        let counters = Arc::<Counters>::default();
         let connection = Arc::new(Connection {
             name: messaging.name.clone(),
             servers: Mutex::new(Servers::new(servers)),
             access: Access { auth: messaging.auth.clone(), tls: messaging.tls.clone() },
             inbox: format!("_INBOX.{:016x}{:016x}.", random(), random()),
-            slots: Slots::new(),
+            slots: Slots::new(counters.clone()),
+            kept: Kept::new(counters.clone()),
+            counters,
             permits: Semaphore::new(messaging.max_inflight.min(Semaphore::MAX_PERMITS)),
             overflow: messaging.overflow,
             life: ArcSwapOption::empty(),
+            came: watch::Sender::new(0),
+            max_payload: AtomicUsize::new(DEFAULT_MAX_PAYLOAD),
             trouble: Mutex::new("it has not been tried yet".to_owned()),
             groups: Mutex::default(),
             new_groups: watch::Sender::new(()),
@@ -100,6 +121,60 @@ impl Connection {
     /// The connection, if there is one now.
     pub(super) fn life(&self) -> Option<Arc<Life>> {
         self.life.load_full()
+    }
+
+    /// The connection, once there is one; none if there is none by the deadline, or the gateway stops.
+    pub(super) async fn life_by(&self, deadline: Instant) -> Option<Arc<Life>> {
+        let (mut came, mut stop) = (self.came.subscribe(), self.stop.subscribe());
+        let back = async {
+            loop {
+                came.borrow_and_update();
+                if let Some(life) = self.life() {
+                    return Some(life);
+                }
+                came.changed().await.ok()?;
+            }
+        };
+        let stopped = async {
+            // An error means that the connection was dropped, which is the same thing.
+            let _ = stop.wait_for(|stop| *stop).await;
+        };
+        tokio::select! {
+            life = timeout_at(deadline.into(), back) => life.ok().flatten(),
+            () = stopped => None,
+        }
+    }
+
+    /// Whether this is the connection that there is now.
+    pub(super) fn is_current(&self, life: &Life) -> bool {
+        self.life.load().as_ref().is_some_and(|now| std::ptr::eq(&**now, life))
+    }
+
+    /// Bytes of the largest message that the server takes, as it said last.
+    pub(super) fn max_payload(&self) -> usize {
+        self.max_payload.load(Ordering::Relaxed)
+    }
+
+    /// What was out of the ordinary so far.
+    pub fn counts(&self) -> Counts {
+        self.counters.counts()
+    }
+
+    /// Calls that wait for an answer, and places that there are for such.
+    pub fn slots(&self) -> (usize, usize) {
+        self.slots.in_use()
+    }
+
+    /// A new life begins.
+    pub(super) fn came(&self, life: &Arc<Life>) {
+        self.max_payload.store(life.max_payload, Ordering::Relaxed);
+        self.life.store(Some(life.clone()));
+        self.came.send_modify(|lives| *lives += 1);
+    }
+
+    /// Lives so far.
+    pub(super) fn lives(&self) -> u64 {
+        *self.came.borrow()
     }
 
     /// Whether the broker can be reached; an error says why not.
@@ -165,8 +240,11 @@ impl Connection {
     }
 
     pub(super) fn lost(&self, why: String) {
-        self.life.store(None);
         *lock(&self.trouble) = why;
+        // In this order: a call that finds a life and opens its slot later is told by the next one to be lost.
+        if self.life.swap(None).is_some() {
+            self.slots.lost();
+        }
     }
 
     /// How a life connects.

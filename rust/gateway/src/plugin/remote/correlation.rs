@@ -3,11 +3,17 @@
 //! One wildcard inbox receives every answer; the last token of its subject names a slot and the use of it (a
 //! generation), so an answer that comes too late finds nobody and leaves nothing behind. The table is split in
 //! shards, each behind a lock that is held for a few instructions, never across a call or an await.
+//!
+//! Who took a call is noted in its slot, for nobody else's sake than the few calls that are not answered soon: only
+//! those ask to be woken for it.
 
+use super::counters::Counters;
+use super::peer::Peer;
+use super::workers::Group;
 use async_nats::{Message, StatusCode};
 use bytes::Bytes;
 use nylon_wire::subjects::{parse_reply_token, reply_token};
-use nylon_wire::{Ack, Envelope, Kind, Text};
+use nylon_wire::{Ack, CallId, Envelope, Kind, WireError};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -26,16 +32,23 @@ const COPY_UP_TO: usize = 16 * 1024;
 /// What came in for a call.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// The server knows nobody who listens on the subject.
-    NoResponders,
-    /// A frame of a worker.
-    Frame(Bytes),
+    /// The server knows nobody who listens where this message of the call was sent.
+    NoResponders(u32),
+    /// A frame of a worker, on the reply subject of this message of the call.
+    Frame(u32, Kind, Bytes),
+    /// Something that is no frame.
+    Malformed(WireError),
+    /// A worker has the call: news only for one that asked to be woken for it.
+    Taken(u32),
+    /// The connection is lost.
+    Lost,
 }
 
 /// The calls in flight on one connection.
 pub(super) struct Slots {
     shards: [Mutex<Shard>; SHARDS as usize],
     next_shard: AtomicU32,
+    counters: Arc<Counters>,
 }
 
 #[derive(Default)]
@@ -47,10 +60,55 @@ struct Shard {
 #[derive(Default)]
 struct Slot {
     generation: u32,
-    open: bool,
-    worker: Option<Text>,
+    /// None while the slot is free.
+    call: Option<OpenCall>,
+}
+
+struct OpenCall {
+    id: CallId,
+    group: Arc<Group>,
+    /// The worker in whose load the call counts: the one it was sent to, or that took it.
+    worker: Option<Arc<Peer>>,
+    /// Which message of the call the worker took, once it did.
+    taken: Option<u32>,
+    /// That worker was granted the call, so no other one has it.
+    pinned: bool,
+    /// Wake the call when a worker takes it.
+    watching: bool,
+    news: bool,
+    lost: bool,
     events: VecDeque<Event>,
     waker: Option<Waker>,
+}
+
+impl OpenCall {
+    fn assign(&mut self, worker: Option<Arc<Peer>>) {
+        let same = match (&self.worker, &worker) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (old, new) => old.is_none() && new.is_none(),
+        };
+        if same {
+            return;
+        }
+        if let Some(new) = &worker {
+            self.group.load(new);
+        }
+        if let Some(old) = std::mem::replace(&mut self.worker, worker) {
+            self.group.unload(&old);
+        }
+    }
+
+    fn next(&mut self) -> Option<Event> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        if std::mem::take(&mut self.news)
+            && let Some(taken) = self.taken
+        {
+            return Some(Event::Taken(taken));
+        }
+        std::mem::take(&mut self.lost).then_some(Event::Lost)
+    }
 }
 
 thread_local! {
@@ -64,12 +122,12 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Slots {
-    pub(super) fn new() -> Arc<Slots> {
-        Arc::new(Slots { shards: Default::default(), next_shard: AtomicU32::new(0) })
+    pub(super) fn new(counters: Arc<Counters>) -> Arc<Slots> {
+        Arc::new(Slots { shards: Default::default(), next_shard: AtomicU32::new(0), counters })
     }
 
-    /// Opens a slot for a call.
-    pub(super) fn open(self: &Arc<Slots>) -> Waiting {
+    /// Opens a slot for a call to a group.
+    pub(super) fn open(self: &Arc<Slots>, id: CallId, group: &Arc<Group>) -> Waiting {
         let shard = SHARD.with(|own| {
             if own.get() == SHARDS {
                 own.set(self.next_shard.fetch_add(1, Ordering::Relaxed) % SHARDS);
@@ -82,58 +140,140 @@ impl Slots {
             guard.slots.push(Slot::default());
         }
         let slot = &mut guard.slots[index as usize];
-        slot.open = true;
+        slot.call = Some(OpenCall {
+            id,
+            group: group.clone(),
+            worker: None,
+            taken: None,
+            pinned: false,
+            watching: false,
+            news: false,
+            lost: false,
+            events: VecDeque::new(),
+            waker: None,
+        });
         Waiting { slots: self.clone(), number: index * SHARDS + shard, generation: slot.generation }
     }
 
-    /// Runs `act` on the slot if this use of it is still open.
-    fn with<R>(&self, number: u32, generation: u32, act: impl FnOnce(&mut Slot) -> R) -> Option<R> {
+    /// Runs `act` on the slot's call if this use of it is still open.
+    fn with<R>(&self, number: u32, generation: u32, act: impl FnOnce(&mut OpenCall) -> R) -> Option<R> {
         let mut shard = lock(&self.shards[(number % SHARDS) as usize]);
         let slot = shard.slots.get_mut((number / SHARDS) as usize)?;
-        (slot.open && slot.generation == generation).then(|| act(slot))
+        if slot.generation != generation {
+            return None;
+        }
+        slot.call.as_mut().map(act)
     }
 
-    /// Hands an answer to its call. False if nobody waits for it (any more).
-    pub(super) fn deliver(&self, token: &str, message: Message) -> bool {
-        let Some((number, generation)) = parse_reply_token(token) else { return false };
-        let payload = message.payload;
-        let no_responders = message.status == Some(StatusCode::NO_RESPONDERS);
-        let acked = !no_responders && Envelope::peek(&payload).is_ok_and(|seen| seen.kind == Kind::Ack);
-        if acked {
-            // The call goes on waiting, so its thread is not woken for this.
-            return Ack::decode(&payload).is_ok_and(|ack| {
-                self.with(number, generation, |slot| slot.worker = Some(detach(ack))).is_some()
-            });
-        }
-        let event = match no_responders {
-            true => Event::NoResponders,
-            false if payload.len() <= COPY_UP_TO => Event::Frame(Bytes::copy_from_slice(&payload)),
-            false => Event::Frame(payload),
+    /// Hands an answer to its call. What nobody waits for is counted.
+    pub(super) fn deliver(&self, token: &str, message: Message) {
+        let Some((number, generation, sent)) = parse_reply_token(token) else {
+            return self.misbehaved("answers", "a reply subject that was never given out", token);
         };
-        let waker = self.with(number, generation, |slot| {
-            let room = slot.events.len() < MAX_WAITING;
-            if room {
-                slot.events.push_back(event);
+        let payload = message.payload;
+        let event = match message.status {
+            Some(StatusCode::NO_RESPONDERS) => Event::NoResponders(sent),
+            _ => match Envelope::peek(&payload) {
+                Ok(Envelope { kind: Kind::Ack, .. }) => match Ack::decode(&payload) {
+                    Ok(ack) => return self.take(number, generation, sent, &ack),
+                    Err(why) => Event::Malformed(why),
+                },
+                Ok(Envelope { kind, id, .. }) => {
+                    if let Some(id) = id
+                        && self.with(number, generation, |call| call.id != id) == Some(true)
+                    {
+                        return self.misbehaved(kind.name(), "it names another call", token);
+                    }
+                    Event::Frame(sent, kind, payload)
+                }
+                // A later version's frame of something else.
+                Err(why @ WireError::Kind { .. }) => {
+                    return self.misbehaved("unknown", "its kind is not known", &why.to_string());
+                }
+                Err(why) => Event::Malformed(why),
+            },
+        };
+        let event = match event {
+            Event::Frame(sent, kind, payload) if payload.len() <= COPY_UP_TO => {
+                Event::Frame(sent, kind, Bytes::copy_from_slice(&payload))
             }
-            (room, slot.waker.take())
+            event => event,
+        };
+        let taken = self.with(number, generation, |call| {
+            let room = call.events.len() < MAX_WAITING;
+            if room {
+                call.events.push_back(event);
+            }
+            (room, call.waker.take())
         });
-        let Some((taken, waker)) = waker else { return false };
-        if let Some(waker) = waker {
-            waker.wake();
+        match taken {
+            Some((room, waker)) => {
+                waker.into_iter().for_each(Waker::wake);
+                if !room {
+                    self.misbehaved("too many", "more frames than one call can have", token);
+                }
+            }
+            None => self.late(token),
         }
-        taken
     }
 
-    /// Calls in flight.
-    #[cfg(test)]
-    pub(super) fn in_use(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).slots.iter().filter(|slot| slot.open).count()).sum()
+    /// Notes that a worker has the call. That wakes nobody who has not asked for it.
+    fn take(&self, number: u32, generation: u32, sent: u32, ack: &Ack) {
+        let noted = self.with(number, generation, |call| {
+            let peer = (call.id == ack.id).then(|| call.group.peer(ack.worker.as_str())).flatten()?;
+            call.group.heard(&peer);
+            // One that took an earlier message and says so only now does not displace a later one.
+            let pinned = call.pinned && !call.worker.as_ref().is_some_and(|own| Arc::ptr_eq(own, &peer));
+            if !pinned && call.taken.is_none_or(|taken| taken <= sent) {
+                call.taken = Some(sent);
+                call.assign(Some(peer));
+            }
+            call.news |= call.watching;
+            Some(if call.watching { call.waker.take() } else { None })
+        });
+        match noted {
+            Some(Some(waker)) => waker.into_iter().for_each(Waker::wake),
+            Some(None) => {
+                self.misbehaved("ack", "it names another call or an impossible worker", ack.worker.as_str())
+            }
+            None => self.late(ack.worker.as_str()),
+        }
     }
-}
 
-/// The worker's id without the read buffer behind it.
-fn detach(ack: Ack) -> Text {
-    Text::from(ack.worker.as_str())
+    /// Tells every call that the connection is lost.
+    pub(super) fn lost(&self) {
+        for shard in &self.shards {
+            let mut guard = lock(shard);
+            let open = guard.slots.iter_mut().filter_map(|slot| slot.call.as_mut());
+            let wakers: Vec<_> = open
+                .filter_map(|call| {
+                    call.lost = true;
+                    call.waker.take()
+                })
+                .collect();
+            drop(guard);
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn late(&self, from: &str) {
+        if let Some(count) = self.counters.late.add() {
+            tracing::debug!(count, "an answer came for a call that is over: {from}");
+        }
+    }
+
+    fn misbehaved(&self, kind: &str, why: &str, from: &str) {
+        if let Some(count) = self.counters.misbehaviour.add() {
+            tracing::warn!(count, "a worker's {kind} frame was ignored: {why}: {from:?}");
+        }
+    }
+
+    /// Calls in flight, and slots that there are for them.
+    pub(super) fn in_use(&self) -> (usize, usize) {
+        self.shards.iter().map(lock).fold((0, 0), |(open, all), shard| {
+            (open + shard.slots.iter().filter(|slot| slot.call.is_some()).count(), all + shard.slots.len())
+        })
+    }
 }
 
 /// One call that waits for its answers. Dropping it gives the slot back; what comes later finds nobody.
@@ -144,45 +284,84 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// The reply subject of this call under an inbox (`_INBOX.abc.`).
-    pub(super) fn reply_subject(&self, inbox: &str) -> String {
-        let mut subject = String::with_capacity(inbox.len() + 17);
+    /// The reply subject of one message of this call under an inbox (`_INBOX.abc.`).
+    pub(super) fn reply_subject(&self, inbox: &str, message: u32) -> String {
+        let mut subject = String::with_capacity(inbox.len() + 19);
         subject.push_str(inbox);
-        reply_token(&mut subject, self.number, self.generation);
+        reply_token(&mut subject, self.number, self.generation, message);
         subject
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut OpenCall) -> R) -> R {
+        let done = self.slots.with(self.number, self.generation, act);
+        done.expect("a slot is open as long as its Waiting lives")
     }
 
     /// The next thing that came in.
     pub(super) async fn event(&self) -> Event {
         poll_fn(|context| {
-            let next = self.slots.with(self.number, self.generation, |slot| match slot.events.pop_front() {
+            self.with(|call| match call.next() {
                 Some(event) => Poll::Ready(event),
                 None => {
-                    match &mut slot.waker {
+                    match &mut call.waker {
                         Some(waker) => waker.clone_from(context.waker()),
                         none => *none = Some(context.waker().clone()),
                     }
                     Poll::Pending
                 }
-            });
-            next.expect("a slot is open as long as its Waiting lives")
+            })
         })
         .await
     }
 
+    /// The call is sent (again), to this worker or to the group: from now on only who takes it anew has it.
+    pub(super) fn sending(&self, worker: Option<&Arc<Peer>>) {
+        self.with(|call| {
+            (call.taken, call.pinned) = (None, false);
+            (call.news, call.lost) = (false, false);
+            call.assign(worker.cloned());
+        });
+    }
+
+    /// The connection is there again, and with it the worker's answers.
+    pub(super) fn resumed(&self) {
+        self.with(|call| call.lost = false);
+    }
+
+    /// The worker that may run the call has it, whoever else said so.
+    pub(super) fn granted(&self, worker: &Arc<Peer>, message: u32) {
+        self.with(|call| {
+            (call.taken, call.pinned) = (Some(message), true);
+            call.assign(Some(worker.clone()));
+        });
+    }
+
+    /// From now on a worker that takes the call wakes it.
+    pub(super) fn watch(&self) {
+        self.with(|call| call.watching = true);
+    }
+
+    pub(super) fn is_taken(&self) -> bool {
+        self.with(|call| call.taken.is_some())
+    }
+
     /// The worker that said it has the call.
-    pub(super) fn acked_by(&self) -> Option<Text> {
-        self.slots.with(self.number, self.generation, |slot| slot.worker.clone()).flatten()
+    pub(super) fn taken_by(&self) -> Option<Arc<Peer>> {
+        self.with(|call| call.taken.and(call.worker.clone()))
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut shard = lock(&self.slots.shards[(self.number % SHARDS) as usize]);
         let index = self.number / SHARDS;
-        if let Some(slot) = shard.slots.get_mut(index as usize) {
-            *slot = Slot { generation: self.generation.wrapping_add(1), ..Slot::default() };
-            shard.free.push(index);
+        let mut shard = lock(&self.slots.shards[(self.number % SHARDS) as usize]);
+        let Some(slot) = shard.slots.get_mut(index as usize) else { return };
+        slot.generation = self.generation.wrapping_add(1);
+        let over = slot.call.take();
+        shard.free.push(index);
+        drop(shard);
+        if let Some(mut call) = over {
+            call.assign(None);
         }
     }
 }
@@ -191,6 +370,9 @@ impl Drop for Waiting {
 mod tests {
     use super::*;
     use futures_util::FutureExt;
+    use nylon_wire::GroupSubjects;
+
+    const ID: CallId = CallId([1; 16]);
 
     fn message(payload: Bytes, status: Option<StatusCode>) -> Message {
         Message {
@@ -204,44 +386,108 @@ mod tests {
         }
     }
 
+    fn table() -> (Arc<Slots>, Arc<Group>) {
+        let subjects = GroupSubjects::new("nylon", "g").expect("names");
+        let counters = Arc::<Counters>::default();
+        (Slots::new(counters.clone()), Group::new("g", subjects, counters))
+    }
+
     fn token(waiting: &Waiting) -> String {
-        waiting.reply_subject("")
+        waiting.reply_subject("", 1)
+    }
+
+    fn ack(id: CallId, worker: &str) -> Message {
+        let mut frame = Vec::new();
+        Ack { id, worker: worker.into() }.encode(&mut frame).expect("encode");
+        message(frame.into(), None)
     }
 
     #[test]
     fn an_answer_that_comes_too_late_finds_nobody_and_leaves_nothing() {
-        let slots = Slots::new();
-        let first = slots.open();
+        let (slots, group) = table();
+        let first = slots.open(ID, &group);
         let late = token(&first);
         drop(first);
-        let second = slots.open();
+        let second = slots.open(ID, &group);
         assert_ne!(late, token(&second));
-        assert!(!slots.deliver(&late, message(Bytes::from_static(b"late"), None)));
+        slots.deliver(&late, ack(ID, "w1"));
+        slots.deliver(&late, message(Bytes::from_static(b"late"), None));
         assert!(second.event().now_or_never().is_none());
-        assert!(slots.deliver(&token(&second), message(Bytes::new(), Some(StatusCode::NO_RESPONDERS))));
-        assert!(matches!(second.event().now_or_never(), Some(Event::NoResponders)));
+        assert_eq!(slots.counters.counts().late, 2);
+        slots.deliver(&token(&second), message(Bytes::new(), Some(StatusCode::NO_RESPONDERS)));
+        assert!(matches!(second.event().now_or_never(), Some(Event::NoResponders(1))));
         drop(second);
-        assert_eq!(slots.in_use(), 0);
+        assert_eq!(slots.in_use(), (0, 1));
     }
 
     #[test]
-    fn an_ack_is_remembered_and_wakes_nobody() {
-        let slots = Slots::new();
-        let waiting = slots.open();
-        let mut frame = Vec::new();
-        let ack = Ack { id: nylon_wire::CallId([1; 16]), worker: "w1".into() };
-        ack.encode(&mut frame).expect("encode");
-        assert!(slots.deliver(&token(&waiting), message(frame.into(), None)));
+    fn an_ack_is_remembered_and_wakes_only_a_call_that_asked_for_it() {
+        let (slots, group) = table();
+        let waiting = slots.open(ID, &group);
+        slots.deliver(&token(&waiting), ack(ID, "w1"));
         assert!(waiting.event().now_or_never().is_none());
-        assert_eq!(waiting.acked_by(), Some("w1".into()));
+        assert_eq!(waiting.taken_by().expect("taken").name(), "w1");
+        waiting.watch();
+        slots.deliver(&token(&waiting), ack(ID, "w1"));
+        assert!(matches!(waiting.event().now_or_never(), Some(Event::Taken(1))));
+        assert!(waiting.event().now_or_never().is_none());
+    }
+
+    #[test]
+    fn an_ack_of_an_earlier_attempt_does_not_displace_a_later_one() {
+        let (slots, group) = table();
+        let waiting = slots.open(ID, &group);
+        slots.deliver(&waiting.reply_subject("", 2), ack(ID, "w2"));
+        slots.deliver(&waiting.reply_subject("", 1), ack(ID, "w1"));
+        assert_eq!(waiting.taken_by().expect("taken").name(), "w2");
+    }
+
+    #[test]
+    fn what_names_another_call_or_no_worker_is_ignored_and_counted() {
+        let (slots, group) = table();
+        let waiting = slots.open(ID, &group);
+        slots.deliver(&token(&waiting), ack(CallId([2; 16]), "w1"));
+        slots.deliver(&token(&waiting), ack(ID, "w.*"));
+        slots.deliver("nonsense", message(Bytes::new(), None));
+        assert!(waiting.taken_by().is_none() && waiting.event().now_or_never().is_none());
+        assert_eq!(slots.counters.counts().misbehaviour, 3);
     }
 
     #[test]
     fn a_flood_for_one_call_is_bounded() {
-        let slots = Slots::new();
-        let waiting = slots.open();
-        let taken = (0..100).filter(|_| slots.deliver(&token(&waiting), message(Bytes::new(), None))).count();
+        let (slots, group) = table();
+        let waiting = slots.open(ID, &group);
+        (0..100).for_each(|_| slots.deliver(&token(&waiting), message(Bytes::new(), None)));
+        let taken = std::iter::from_fn(|| waiting.event().now_or_never()).count();
         assert_eq!(taken, MAX_WAITING);
-        assert!(!slots.deliver("nonsense", message(Bytes::new(), None)));
+        assert_eq!(slots.counters.counts().misbehaviour, 100 - MAX_WAITING as u64);
+    }
+
+    #[test]
+    fn a_call_counts_in_the_load_of_the_worker_that_has_it() {
+        let (slots, group) = table();
+        let (one, two) = (group.peer("w1").expect("id"), group.peer("w2").expect("id"));
+        let loads = || [&one, &two].map(|peer| peer.standing(0, 0).in_flight);
+        let waiting = slots.open(ID, &group);
+        waiting.sending(Some(&one));
+        assert_eq!(loads(), [1, 0]);
+        slots.deliver(&token(&waiting), ack(ID, "w2"));
+        slots.deliver(&token(&waiting), ack(ID, "w2"));
+        assert_eq!(loads(), [0, 1]);
+        drop(waiting);
+        assert_eq!(loads(), [0, 0]);
+    }
+
+    #[test]
+    fn a_lost_connection_is_told_to_every_call_after_what_came_before() {
+        let (slots, group) = table();
+        let calls = [slots.open(ID, &group), slots.open(ID, &group)];
+        slots.deliver(&token(&calls[0]), message(Bytes::new(), Some(StatusCode::NO_RESPONDERS)));
+        slots.lost();
+        assert!(matches!(calls[0].event().now_or_never(), Some(Event::NoResponders(1))));
+        for call in &calls {
+            assert!(matches!(call.event().now_or_never(), Some(Event::Lost)));
+            assert!(call.event().now_or_never().is_none());
+        }
     }
 }

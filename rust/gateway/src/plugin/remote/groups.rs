@@ -43,7 +43,11 @@ impl Groups {
         shares: &[GroupShare],
     ) -> Result<Groups, SubjectError> {
         let share = |share: &GroupShare| {
-            let group = Group::new(&share.name, GroupSubjects::new(prefix, &share.name)?);
+            let group = Group::new(
+                &share.name,
+                GroupSubjects::new(prefix, &share.name)?,
+                connection.counters.clone(),
+            );
             Ok(Share { group, weight: share.weight })
         };
         let all: Vec<Share> = shares.iter().map(share).collect::<Result<_, _>>()?;
@@ -120,7 +124,7 @@ mod tests {
         let all = weights.iter().enumerate().map(|(number, weight)| {
             let name = format!("g{number}");
             let subjects = GroupSubjects::new("nylon", &name).expect("names");
-            Share { group: Group::new(&name, subjects), weight: *weight }
+            Share { group: Group::new(&name, subjects, Arc::default()), weight: *weight }
         });
         let total = weights.iter().map(|weight| u64::from(*weight)).sum();
         Groups { all: all.collect(), total, place: AtomicU64::new(0) }

@@ -5,10 +5,10 @@
 //! calls that were given up long ago. A call in flight when a life ends keeps its slot and its inbox subject, so
 //! an answer that the worker sends after both are back still arrives.
 
-use super::connection::{CONNECT_TIMEOUT, Connection, lock, random};
+use super::connection::{CONNECT_TIMEOUT, Connection, jittered, lock, random};
 use super::correlation::Slots;
-use super::servers;
-use super::workers::{self, Group};
+use super::workers::Group;
+use super::{kept, roll, servers};
 use async_nats::{Client, Event};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -17,9 +17,14 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
-/// The pause before the second attempt; it doubles up to [`MAX_PAUSE`], each time with jitter.
+/// The pause before the second attempt; it doubles up to [`MAX_PAUSE`], each time with jitter. The longest one is
+/// short enough for the gateway to be back within a second of its broker.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const MAX_PAUSE: Duration = Duration::from_secs(4);
+const MAX_PAUSE: Duration = Duration::from_millis(400);
+/// A connection that held this long was a good one.
+const STABLE: Duration = Duration::from_secs(4);
+/// How long after an outage a worker that nobody finds may still be on its way back.
+const SETTLING: Duration = Duration::from_secs(1);
 /// Reasons that are logged while there is no connection.
 const MAX_TOLD: usize = 8;
 
@@ -28,6 +33,16 @@ pub(super) struct Life {
     pub(super) client: Client,
     /// Bytes of the largest message that the server takes.
     pub(super) max_payload: usize,
+    born: Instant,
+    /// There was another one before.
+    again: bool,
+}
+
+impl Life {
+    /// Whether workers may still be coming back from an outage.
+    pub(super) fn is_settling(&self) -> bool {
+        self.again && self.born.elapsed() < SETTLING
+    }
 }
 
 /// How a life ended.
@@ -72,6 +87,7 @@ pub(super) fn run(
                     told.push(why.clone());
                 }
                 connection.lost(why);
+                connection.kept.expire();
                 pause = (pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
             }
             Ended::Lost(why) => {
@@ -79,7 +95,7 @@ pub(super) fn run(
                 told.clear();
                 connection.lost(why);
                 // A server that takes the connection only to cut it is not tried in a tight circle.
-                let stable = born.elapsed() > MAX_PAUSE;
+                let stable = born.elapsed() > STABLE;
                 pause = if stable { Duration::ZERO } else { (pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE) };
             }
         }
@@ -90,11 +106,6 @@ pub(super) fn run(
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that the connection was dropped, which is the same thing.
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// Between half of the pause and one and a half, so that many gateways do not come back in step.
-fn jittered(pause: Duration) -> Duration {
-    pause / 2 + pause.mul_f64((random() >> 11) as f64 / (1u64 << 53) as f64)
 }
 
 async fn one_life(
@@ -135,8 +146,10 @@ async fn one_life(
         Err(why) => return Ended::Lost(why.to_string()),
     };
     tokio::spawn(receive(inbox, connection.slots.clone(), connection.inbox.len()));
-    let life = Arc::new(Life { max_payload: client.server_info().max_payload, client });
-    connection.life.store(Some(life.clone()));
+    let (born, again) = (Instant::now(), connection.lives() > 0);
+    let life = Arc::new(Life { max_payload: client.server_info().max_payload, client, born, again });
+    connection.came(&life);
+    tokio::spawn(kept::deliver(weak.clone(), life.clone()));
     tracing::info!(messaging = %connection.name, server = %life.client.server_info().server_id, "connected");
     let mut new_groups = connection.new_groups.subscribe();
     drop(connection);
@@ -198,7 +211,7 @@ fn watch_new_groups(connection: &Connection, life: &Arc<Life>, watched: &mut Vec
         let (life, group) = (life.clone(), group.clone());
         // Owned by this life's runtime, and ended with it.
         tokio::spawn(async move {
-            if let Err(why) = workers::watch(life, group).await {
+            if let Err(why) = roll::watch(life, group).await {
                 tracing::debug!("a group is not watched any more: {why}");
             }
         });
@@ -209,9 +222,7 @@ async fn receive(mut inbox: async_nats::Subscriber, slots: Arc<Slots>, prefix: u
     while let Some(message) = inbox.next().await {
         let subject = message.subject.clone();
         let token = subject.as_str().get(prefix..).unwrap_or_default();
-        if !slots.deliver(token, message) {
-            tracing::trace!("an answer came for nobody: {token}");
-        }
+        slots.deliver(token, message);
     }
 }
 

@@ -14,20 +14,34 @@ mod servers;
 mod access;
 /// Which answer belongs to which call.
 mod correlation;
-/// The live workers of a group and what their entries handle.
+/// The workers of a group, what their entries handle, and which to choose.
 mod workers;
+/// One worker as the calls see it.
+mod peer;
+/// How a group's workers are followed.
+mod roll;
 /// Which group serves a session.
 mod groups;
 /// A copy of each call to one more group.
 mod mirror;
 /// How calls ended and how long they took.
 mod tally;
-/// One call: its start, its course over workers, its end.
+/// One call: its start and its end.
 mod call;
 /// A place among the calls in flight.
 mod admission;
+/// Where a call is sent, and where next.
+mod course;
 /// One attempt: send the call, and wait for what becomes of it.
 mod attempt;
+/// When to look after a call that is not answered.
+mod vigil;
+/// Who may run a call that must not run twice.
+mod claims;
+/// Calls of `logging` that were due while the broker was away.
+mod kept;
+/// What was out of the ordinary, counted.
+mod counters;
 /// A call as it is written.
 mod outgoing;
 /// Bodies that a worker asks for while its handler runs, and those that it has made.
@@ -38,6 +52,7 @@ mod bodies;
 mod session;
 
 pub use connection::Connection;
+pub use counters::Counts;
 
 use super::{EntryTraits, Pending, PhaseCall, PluginEntry, PluginHost, UnknownEntry};
 use groups::Groups;
@@ -111,7 +126,8 @@ impl PluginHost for RemoteHost {
     }
 
     fn figures(&self) -> Value {
-        let mut figures = json!({ "groups": self.groups.figures() });
+        let mut figures =
+            json!({ "groups": self.groups.figures(), "connection": self.connection.counts().figures() });
         if let Some(mirror) = &self.mirror {
             figures["mirror"] = mirror.figures();
         }

@@ -23,7 +23,7 @@ impl Running<'_> {
             plugin: &self.entry.plugin,
             entry: &self.entry.name,
             remaining: self.deadline.saturating_duration_since(Instant::now()),
-            claim: false,
+            claim: self.claims.is_exclusive(),
             traceparent: self.exchange.request.headers.get("traceparent").map(|value| value.as_bytes()),
             inline_request_body: inline,
             inline_response_body: inline,

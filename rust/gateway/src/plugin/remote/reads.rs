@@ -2,21 +2,24 @@
 
 use super::attempt::{protocol, unavailable};
 use super::call::Running;
+use super::correlation::Waiting;
 use super::life::Life;
 use super::outgoing::in_buffer;
 use bytes::Bytes;
 use nylon_core::{Failure, FailureKind, RequestBody};
-use nylon_wire::{
-    BodyFrame, ChunkFrame, Claim, CreditFrame, Grant, ReadFrame, Reply, Text, Which, WireError,
-};
+use nylon_wire::{BodyFrame, ChunkFrame, CreditFrame, ReadFrame, Reply, Which, WireError};
 use std::time::Instant;
 use tokio::time::timeout_at;
 
 impl Running<'_> {
     /// Sends the worker the body that its handler asked for. The wait for the client does not count.
-    pub(super) async fn answer_read(&mut self, read: ReadFrame, life: &Life) -> Result<(), Failure> {
-        let subject = self.on.group.subjects.worker(read.worker.as_str());
-        let subject = subject.map_err(|why| Failure::new(FailureKind::Protocol, why.to_string()))?;
+    pub(super) async fn answer_read(
+        &mut self,
+        read: ReadFrame,
+        life: &Life,
+        waiting: &Waiting,
+    ) -> Result<(), Failure> {
+        let subject = self.worker(read.worker.as_str())?.subject.clone();
         let body = match read.which {
             Which::Request => self.request_body().await,
             // A worker asks for one of these two only: checked when the frame was read.
@@ -34,20 +37,20 @@ impl Running<'_> {
         for body in answers {
             let answer = BodyFrame { id: self.id, which: read.which, body, remaining };
             let frame = in_buffer(|buffer| answer.encode(buffer)).map_err(|why| protocol(&why))?;
-            self.tell(&read.worker, subject.clone(), frame, life).await?;
+            self.tell(subject.clone(), frame, life, waiting).await?;
         }
         Ok(())
     }
 
     /// Takes a part of a body that the handler has made, and says how far the worker may go.
-    pub(super) async fn take_chunk(&mut self, chunk: ChunkFrame, life: &Life) -> Result<(), Failure> {
-        if chunk.id != self.id {
-            tracing::warn!("a chunk of another call came in and was ignored: {:?}", chunk.id);
-            return Ok(());
-        }
-        let subject = self.on.group.subjects.worker(chunk.worker.as_str());
-        let subject = subject.map_err(|why| Failure::new(FailureKind::Protocol, why.to_string()))?;
-        let (worker, which) = (chunk.worker.clone(), chunk.which);
+    pub(super) async fn take_chunk(
+        &mut self,
+        chunk: ChunkFrame,
+        life: &Life,
+        waiting: &Waiting,
+    ) -> Result<(), Failure> {
+        let subject = self.worker(chunk.worker.as_str())?.subject.clone();
+        let which = chunk.which;
         let taken = self.bodies.take(chunk);
         self.deadline = self.bodies.moved(self.deadline);
         let up_to = match &taken {
@@ -57,17 +60,8 @@ impl Running<'_> {
         };
         let credit = CreditFrame { id: self.id, which, up_to };
         let frame = in_buffer(|buffer| credit.encode(buffer)).map_err(|why| protocol(&why))?;
-        self.tell(&worker, subject, frame, life).await?;
+        self.tell(subject, frame, life, waiting).await?;
         taken.map(drop)
-    }
-
-    /// Lets a worker run the call: a call is sent to one worker at a time, so no other can have it.
-    pub(super) async fn grant(&mut self, claim: &Claim, life: &Life) -> Result<(), Failure> {
-        let subject = self.on.group.subjects.worker(claim.worker.as_str());
-        let subject = subject.map_err(|why| Failure::new(FailureKind::Protocol, why.to_string()))?;
-        let grant = Grant { id: self.id, granted: claim.id == self.id };
-        let frame = in_buffer(|buffer| grant.encode(buffer)).map_err(|why| protocol(&why))?;
-        self.tell(&claim.worker, subject, frame, life).await
     }
 
     /// Puts the bodies that came before a reply where it speaks of them.
@@ -77,11 +71,20 @@ impl Running<'_> {
     }
 
     /// Sends a frame to a worker's own subject.
-    async fn tell(&self, worker: &Text, subject: String, frame: Bytes, life: &Life) -> Result<(), Failure> {
+    async fn tell(
+        &self,
+        subject: String,
+        frame: Bytes,
+        life: &Life,
+        waiting: &Waiting,
+    ) -> Result<(), Failure> {
         match timeout_at(self.deadline.into(), life.client.publish(subject, frame)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(why)) => Err(unavailable(format!("the body could not be sent: {why}"))),
-            Err(_) => Err(self.timed_out(Some(worker.clone()))),
+            Ok(Err(why)) if self.entry.connection.is_current(life) => {
+                Err(unavailable(format!("the body could not be sent: {why}")))
+            }
+            // If the connection is lost, an event tells it.
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.timed_out(waiting)),
         }
     }
 

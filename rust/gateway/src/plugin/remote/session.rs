@@ -2,9 +2,10 @@
 
 use super::connection::Connection;
 use super::mirror::Mirrored;
+use super::peer::Peer;
 use super::workers::{Group, Known};
 use nylon_core::PhaseMask;
-use nylon_wire::{Close, SessionId, Text};
+use nylon_wire::{Close, SessionId};
 use std::sync::Arc;
 
 /// One entry on one group.
@@ -13,14 +14,15 @@ pub(super) struct Served {
     pub(super) known: Known,
 }
 
-/// What the gateway keeps of a session between its phases. Dropping it tells the worker, if that one keeps
-/// anything for it.
+/// What the gateway keeps of a session between its phases. Dropping it tells the workers that keep anything for it.
 pub(super) struct RemoteSession {
     connection: Arc<Connection>,
     /// The group that serves all its phases, whatever is loaded meanwhile.
     pub(super) on: Arc<Served>,
     pub(super) id: SessionId,
     pub(super) home: Option<Home>,
+    /// Workers that took its first phase before the call went elsewhere: they may have opened it, too.
+    pub(super) left: Vec<Arc<Peer>>,
     /// The copy of the session on the plugin's mirror.
     pub(super) mirrored: Option<Mirrored>,
 }
@@ -28,9 +30,7 @@ pub(super) struct RemoteSession {
 /// The worker that took the session's first phase.
 #[derive(Clone)]
 pub(super) struct Home {
-    pub(super) worker: Text,
-    /// The worker's own subject.
-    pub(super) subject: String,
+    pub(super) peer: Arc<Peer>,
     /// It keeps something for the session, so later phases must go there.
     pub(super) keeps: bool,
     /// The phases it has handlers for, where it said so.
@@ -40,7 +40,14 @@ pub(super) struct Home {
 impl RemoteSession {
     pub(super) fn new(connection: &Arc<Connection>, on: &Arc<Served>) -> RemoteSession {
         let (connection, on) = (connection.clone(), on.clone());
-        RemoteSession { id: connection.new_session(), connection, on, home: None, mirrored: None }
+        RemoteSession {
+            id: connection.new_session(),
+            connection,
+            on,
+            home: None,
+            left: Vec::new(),
+            mirrored: None,
+        }
     }
 }
 
@@ -49,8 +56,13 @@ impl Drop for RemoteSession {
         let Some(home) = self.home.take().filter(|home| home.keeps) else { return };
         let mut frame = Vec::with_capacity(40);
         let close = Close { session: self.id };
-        if close.encode(&mut frame).is_ok() {
-            self.connection.send_behind(home.subject, frame.into());
+        if close.encode(&mut frame).is_err() {
+            return;
+        }
+        let frame = bytes::Bytes::from(frame);
+        let others = self.left.drain(..).filter(|peer| !Arc::ptr_eq(peer, &home.peer));
+        for peer in others.chain([home.peer.clone()]) {
+            self.connection.send_behind(peer.subject.clone(), frame.clone());
         }
     }
 }

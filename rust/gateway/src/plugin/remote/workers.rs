@@ -1,30 +1,34 @@
-//! Who is there: the live workers of one group and what their entries handle.
+//! Who is there: the workers of one group, what their entries handle, and which of them to choose.
 //!
-//! Workers announce themselves when they start and after each reconnect, and answer when they are asked
-//! (`$SRV.INFO`, at connect and then every [`ASK_EVERY`]). Not answering for [`FORGET_AFTER`] takes a worker out.
-//! The data plane reads the result as one atomic number per entry.
+//! Workers announce themselves and answer when they are asked (roll.rs). The data plane reads what they handle as
+//! one atomic number per entry; the members themselves it looks at only while it chooses a worker itself, which it
+//! does as long as one of them is silent or full (the queue group would pick that one again).
 //!
 //! What is not known errs on the side of calling: while no worker is known, an entry has all phases, so that
 //! they fail by their policy instead of being skipped; a phase is skipped only when every live worker of the
 //! group says that it lacks it. The request body is not read ahead for an unknown entry: a worker that needs
 //! it asks for it. A response body goes by chunk only if every worker that filters it takes chunks.
 
-use super::life::Life;
+use super::counters::Counters;
+use super::peer::{Peer, least_loaded};
 use super::tally::Tally;
 use crate::plugin::EntryTraits;
-use async_nats::Message;
-use futures_util::StreamExt;
 use nylon_core::{Phase, PhaseMask};
-use nylon_wire::{EntryShape, Envelope, GroupSubjects, Info, Kind, Leave};
+use nylon_wire::{EntryShape, GroupSubjects, Info};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
-/// How often a group's workers are asked what they are.
-pub(super) const ASK_EVERY: Duration = Duration::from_secs(5);
-/// How long a worker may stay silent: three questions, and a little.
-pub(super) const FORGET_AFTER: Duration = Duration::from_secs(16);
+/// How long first calls go straight to workers after one of them was full.
+const CROWDED_FOR: Duration = Duration::from_millis(500);
+/// How long a worker that said it is busy counts as full.
+const BUSY_FOR: Duration = Duration::from_millis(20);
+/// Workers that are known by nothing but their answers; more are not remembered.
+const MAX_UNANNOUNCED: usize = 4096;
+/// A frozen worker stays in its queue group for as long as the server keeps its connection, which is minutes.
+const REMEMBER_SUSPECTS: Duration = Duration::from_secs(900);
 
 const BODY: u16 = 1 << 4;
 const STREAM: u16 = 1 << 5;
@@ -55,33 +59,103 @@ impl Known {
 pub(super) struct Group {
     pub(super) name: String,
     pub(super) subjects: GroupSubjects,
+    pub(super) counters: Arc<Counters>,
     /// Calls in flight.
     pub(super) in_flight: AtomicUsize,
     /// How calls ended.
     pub(super) tally: Tally,
+    /// Calls that wait for a worker to have room, and how they learn of it.
+    pub(super) room: Room,
+    /// Asks for a roll-call now.
+    pub(super) ask: Arc<Notify>,
+    /// Roll-calls so far.
+    roll: AtomicU32,
+    suspects: AtomicUsize,
+    /// Until when first calls go straight to workers, in milliseconds of the group's clock.
+    crowded_until: AtomicU64,
+    born: Instant,
+    turn: AtomicUsize,
     members: Mutex<Members>,
+}
+
+/// Calls that wait for a worker to have room.
+#[derive(Default)]
+pub(super) struct Room {
+    waiting: AtomicUsize,
+    pub(super) freed: Notify,
+}
+
+impl Room {
+    pub(super) fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Counts one that waits, until the value is dropped.
+    pub(super) fn wait(&self) -> impl Drop + '_ {
+        struct Waiter<'a>(&'a Room);
+        impl Drop for Waiter<'_> {
+            fn drop(&mut self) {
+                self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiter(self)
+    }
+
+    fn free_one(&self) {
+        if self.is_awaited() {
+            self.freed.notify_one();
+        }
+    }
 }
 
 #[derive(Default)]
 struct Members {
-    live: HashMap<String, Member>,
+    all: HashMap<Box<str>, Member>,
     entries: HashMap<String, Known>,
+    numbered: u32,
 }
 
 struct Member {
-    shapes: HashMap<String, EntryShape>,
+    peer: Arc<Peer>,
+    /// What it said of itself. One that has not, or that left, gets no first calls.
+    shapes: Option<HashMap<String, EntryShape>>,
     seen: Instant,
 }
 
+/// A worker for a call.
+pub(super) struct Choice {
+    pub(super) peer: Arc<Peer>,
+    /// It has no room, as far as is known, and nobody else has.
+    pub(super) full: bool,
+}
+
 impl Group {
-    pub(super) fn new(name: &str, subjects: GroupSubjects) -> Arc<Group> {
-        let (in_flight, tally) = (AtomicUsize::new(0), Tally::default());
-        Arc::new(Group { name: name.to_owned(), subjects, in_flight, tally, members: Mutex::default() })
+    pub(super) fn new(name: &str, subjects: GroupSubjects, counters: Arc<Counters>) -> Arc<Group> {
+        Arc::new(Group {
+            name: name.to_owned(),
+            subjects,
+            counters,
+            in_flight: AtomicUsize::new(0),
+            tally: Tally::default(),
+            room: Room::default(),
+            ask: Arc::default(),
+            roll: AtomicU32::new(0),
+            suspects: AtomicUsize::new(0),
+            crowded_until: AtomicU64::new(0),
+            born: Instant::now(),
+            turn: AtomicUsize::new(0),
+            members: Mutex::default(),
+        })
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
         // Each change below is complete before anything that could panic.
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn clock(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// What is known of an entry, now and later.
@@ -97,58 +171,219 @@ impl Group {
 
     /// Live workers.
     pub(super) fn size(&self) -> usize {
-        self.members().live.len()
+        self.members().live().count()
     }
 
-    /// A live worker that has this entry, other than `not`.
-    pub(super) fn another_with(&self, entry: &str, not: &str) -> Option<String> {
+    /// The worker with this id, announced or not; none if the id cannot be one.
+    pub(super) fn peer(&self, id: &str) -> Option<Arc<Peer>> {
+        let mut members = self.members();
+        if let Some(member) = members.all.get(id) {
+            return Some(member.peer.clone());
+        }
+        let subject = self.subjects.worker(id).ok()?;
+        let peer = members.new_peer(id, subject, self.roll.load(Ordering::Relaxed));
+        if members.all.len() - members.live().count() < MAX_UNANNOUNCED {
+            let member = Member { peer: peer.clone(), shapes: None, seen: Instant::now() };
+            members.all.insert(id.into(), member);
+        }
+        Some(peer)
+    }
+
+    /// Whether the queue group is not to be trusted with first calls just now: it may pick a worker that does not
+    /// answer, or is full.
+    pub(super) fn is_troubled(&self) -> bool {
+        if self.suspects.load(Ordering::Relaxed) > 0 || self.room.is_awaited() {
+            return true;
+        }
+        let until = self.crowded_until.load(Ordering::Relaxed);
+        // Read without the clock as long as nothing was ever full.
+        until != 0 && until > self.clock()
+    }
+
+    /// The least loaded live worker that has the phase and is none of `avoid`.
+    pub(super) fn choose(&self, entry: &str, phase: Phase, avoid: &[Arc<Peer>]) -> Option<Choice> {
+        let (now, roll) = (self.clock(), self.roll.load(Ordering::Relaxed));
         let members = self.members();
-        let mut having =
-            members.live.iter().filter(|(id, member)| *id != not && member.shapes.contains_key(entry));
-        having.next().map(|(id, _)| id.clone())
+        let fit = |(peer, shapes): &(&Arc<Peer>, &HashMap<String, EntryShape>)| {
+            !peer.is_suspect()
+                && shapes.get(entry).is_some_and(|shape| shape.phases.contains(phase))
+                && !avoid.iter().any(|avoided| Arc::ptr_eq(avoided, peer))
+        };
+        let peers: Vec<_> = members.live().filter(fit).map(|(peer, _)| peer).collect();
+        let standings: Vec<_> = peers.iter().map(|peer| peer.standing(now, roll)).collect();
+        let best = least_loaded(&standings, self.turn.fetch_add(1, Ordering::Relaxed))?;
+        Some(Choice { peer: peers[best].clone(), full: standings[best].full })
+    }
+
+    /// A frame of this worker came in.
+    pub(super) fn heard(&self, peer: &Peer) {
+        peer.note_heard(self.roll.load(Ordering::Relaxed));
+        if peer.is_suspect() && peer.set_suspect(false) {
+            tracing::info!(group = %self.name, worker = %peer.name(), "worker is heard again");
+            self.count_suspects(&self.members());
+        }
+    }
+
+    /// The worker has a call more. True from the one on that fills it.
+    pub(super) fn load(&self, peer: &Peer) {
+        if peer.take() {
+            self.crowd();
+        }
+    }
+
+    /// The worker has a call less.
+    pub(super) fn unload(&self, peer: &Peer) {
+        peer.release();
+        self.room.free_one();
+    }
+
+    /// The worker had no room.
+    pub(super) fn busy(&self, peer: &Peer) {
+        self.counters.busy.add();
+        peer.note_busy(self.clock() + BUSY_FOR.as_millis() as u64);
+        self.crowd();
+    }
+
+    fn crowd(&self) {
+        self.crowded_until.store(self.clock() + CROWDED_FOR.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// The worker did not answer in time: frozen, or its machine is away.
+    pub(super) fn suspect(&self, peer: &Peer) {
+        if peer.set_suspect(true) {
+            if let Some(count) = self.counters.suspects.add() {
+                tracing::warn!(
+                    group = %self.name, worker = %peer.name(), count,
+                    "a worker does not answer; it gets no first calls until it is heard again"
+                );
+            }
+            self.count_suspects(&self.members());
+        }
+    }
+
+    /// The server says that nobody listens on the worker's subject.
+    pub(super) fn gone(&self, peer: &Peer) {
+        if self.remove(peer.name()) {
+            tracing::warn!(group = %self.name, worker = %peer.name(), "worker is gone");
+        }
     }
 
     pub(super) fn joined(&self, info: Info) {
-        if info.group.as_str() != self.name || self.subjects.worker(info.worker.as_str()).is_err() {
+        let id = info.worker.as_str();
+        let Ok(subject) = self.subjects.worker(id) else { return };
+        if info.group.as_str() != self.name {
             return;
         }
-        let shapes = info.entries.into_iter().map(|entry| (entry.name, entry.shape)).collect();
-        let id = info.worker.as_str();
+        let shapes = Some(info.entries.into_iter().map(|entry| (entry.name, entry.shape)).collect());
+        let roll = self.roll.load(Ordering::Relaxed);
         let mut members = self.members();
-        let known = members.live.get(id).is_some_and(|member| member.shapes == shapes);
-        members.live.insert(id.to_owned(), Member { shapes, seen: Instant::now() });
-        if !known {
-            tracing::info!(group = %self.name, worker = %id, "worker is there");
-            members.publish();
-        }
+        let peer = match members.all.get_mut(id) {
+            Some(member) if member.shapes == shapes => {
+                member.seen = Instant::now();
+                member.peer.clone()
+            }
+            _ => {
+                let known = members.all.remove(id).map(|member| member.peer);
+                let peer = known.unwrap_or_else(|| members.new_peer(id, subject, roll));
+                let member = Member { peer: peer.clone(), shapes, seen: Instant::now() };
+                members.all.insert(id.into(), member);
+                tracing::info!(group = %self.name, worker = %id, "worker is there");
+                members.publish();
+                self.room.freed.notify_waiters();
+                peer
+            }
+        };
+        drop(members);
+        peer.announce(info.concurrency);
+        self.heard(&peer);
     }
 
     pub(super) fn left(&self, worker: &str) {
-        let mut members = self.members();
-        if members.live.remove(worker).is_some() {
+        if self.remove(worker) {
             tracing::info!(group = %self.name, %worker, "worker leaves");
-            members.publish();
         }
     }
 
-    /// Takes out the workers that stayed silent since before `limit`.
-    fn forget(&self, limit: Duration) {
+    /// Forgets a worker; true if it was a live one.
+    fn remove(&self, id: &str) -> bool {
         let mut members = self.members();
-        let before = members.live.len();
-        members.live.retain(|_, member| member.seen.elapsed() < limit);
-        if members.live.len() != before {
-            tracing::warn!(group = %self.name, "{} workers stopped answering", before - members.live.len());
+        let removed = members.all.remove(id);
+        self.count_suspects(&members);
+        let live = removed.is_some_and(|member| member.shapes.is_some());
+        if live {
+            members.publish();
+        }
+        live
+    }
+
+    /// Takes out the workers that stayed silent since before `limit`. One that is suspect is remembered longer,
+    /// because the queue group has it still.
+    pub(super) fn forget(&self, limit: Duration) {
+        let mut members = self.members();
+        let before = members.live().count();
+        for member in members.all.values_mut() {
+            if member.seen.elapsed() >= limit {
+                member.shapes = None;
+            }
+        }
+        members.all.retain(|_, member| match (&member.shapes, member.peer.is_suspect()) {
+            (Some(_), _) => true,
+            (None, true) => member.seen.elapsed() < REMEMBER_SUSPECTS,
+            (None, false) => Arc::strong_count(&member.peer) > 1 || member.seen.elapsed() < limit,
+        });
+        self.count_suspects(&members);
+        let now = members.live().count();
+        if now != before {
+            tracing::warn!(group = %self.name, "{} workers stopped answering", before - now);
             members.publish();
         }
     }
 
     /// After an outage everybody gets the time to answer anew.
-    fn pardon(&self) {
-        self.members().live.values_mut().for_each(|member| member.seen = Instant::now());
+    pub(super) fn pardon(&self) {
+        let roll = self.roll.load(Ordering::Relaxed);
+        for member in self.members().all.values_mut() {
+            member.seen = Instant::now();
+            member.peer.note_heard(roll);
+        }
+    }
+
+    /// Everybody is asked now. Gives the number of this roll-call, and those that may be frozen.
+    pub(super) fn call_roll(&self) -> (u32, Vec<Arc<Peer>>) {
+        let roll = self.roll.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let members = self.members();
+        let suspects = members.all.values().map(|member| &member.peer).filter(|peer| peer.is_suspect());
+        (roll, suspects.cloned().collect())
+    }
+
+    /// The time to answer is over.
+    pub(super) fn end_roll(&self, roll: u32) {
+        let silent = |peer: &&Arc<Peer>| !peer.heard_since(roll);
+        let silent: Vec<_> = self.members().live().map(|(peer, _)| peer).filter(silent).cloned().collect();
+        silent.iter().for_each(|peer| self.suspect(peer));
+    }
+
+    /// The worker whose answer to the roll has this number.
+    pub(super) fn numbered(&self, number: u32) -> Option<Arc<Peer>> {
+        self.members().all.values().map(|member| &member.peer).find(|peer| peer.number == number).cloned()
+    }
+
+    fn count_suspects(&self, members: &Members) {
+        let suspects = members.all.values().filter(|member| member.peer.is_suspect()).count();
+        self.suspects.store(suspects, Ordering::Relaxed);
     }
 }
 
 impl Members {
+    fn live(&self) -> impl Iterator<Item = (&Arc<Peer>, &HashMap<String, EntryShape>)> {
+        self.all.values().filter_map(|member| Some((&member.peer, member.shapes.as_ref()?)))
+    }
+
+    fn new_peer(&mut self, id: &str, subject: String, roll: u32) -> Arc<Peer> {
+        self.numbered = self.numbered.wrapping_add(1);
+        Arc::new(Peer::new(id, subject, self.numbered, roll))
+    }
+
     fn publish(&self) {
         for (name, known) in &self.entries {
             known.0.store(self.summary(name), Ordering::Relaxed);
@@ -156,7 +391,7 @@ impl Members {
     }
 
     fn summary(&self, entry: &str) -> u16 {
-        let having: Vec<_> = self.live.values().filter_map(|member| member.shapes.get(entry)).collect();
+        let having: Vec<_> = self.live().filter_map(|(_, shapes)| shapes.get(entry)).collect();
         if having.is_empty() {
             return UNKNOWN;
         }
@@ -175,65 +410,13 @@ impl Members {
     }
 }
 
-/// Keeps a group up to date for as long as the connection and the group live.
-pub(super) async fn watch(life: Arc<Life>, group: Weak<Group>) -> Result<(), async_nats::Error> {
-    let Some(subjects) = group.upgrade().map(|group| group.subjects.clone()) else { return Ok(()) };
-    let inbox = life.client.new_inbox();
-    let mut announcements = life.client.subscribe(subjects.workers.clone()).await?;
-    let mut answers = life.client.subscribe(inbox.clone()).await?;
-    if let Some(group) = group.upgrade() {
-        group.pardon();
-    }
-    let mut ask = tokio::time::interval(ASK_EVERY);
-    loop {
-        tokio::select! {
-            Some(message) = announcements.next() => {
-                let Some(group) = group.upgrade() else { return Ok(()) };
-                announced(&group, &message);
-            }
-            Some(message) = answers.next() => {
-                let Some(group) = group.upgrade() else { return Ok(()) };
-                answered(&group, &message);
-            }
-            _ = ask.tick() => {
-                let Some(group) = group.upgrade() else { return Ok(()) };
-                group.forget(FORGET_AFTER);
-                life.client.publish_with_reply(subjects.info(), inbox.clone(), Default::default()).await?;
-            }
-        }
-    }
-}
-
-fn announced(group: &Group, message: &Message) {
-    let done = match Envelope::peek(&message.payload).map(|seen| seen.kind) {
-        Ok(Kind::Info) => Info::decode(&message.payload).map(|info| group.joined(info)),
-        Ok(Kind::Leave) => Leave::decode(&message.payload).map(|leave| group.left(leave.worker.as_str())),
-        // A later version's announcement of something else.
-        Ok(_) | Err(nylon_wire::WireError::Kind { .. }) => Ok(()),
-        Err(why) => Err(why),
-    };
-    if let Err(why) = done {
-        tracing::warn!(group = %group.name, "an announcement of a worker is malformed: {why}");
-    }
-}
-
-/// An answer of a NATS micro service; one that is not a Nylon worker has none of our keys.
-fn answered(group: &Group, message: &Message) {
-    let Ok(info) = serde_json::from_slice::<serde_json::Value>(&message.payload) else { return };
-    let Some(metadata) = info.get("metadata").and_then(|metadata| metadata.as_object()) else { return };
-    let pairs = metadata.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)));
-    if let Ok(info) = Info::from_metadata(pairs) {
-        group.joined(info);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use nylon_wire::EntryInfo;
 
     fn group() -> Arc<Group> {
-        Group::new("g", GroupSubjects::new("nylon", "g").expect("names"))
+        Group::new("g", GroupSubjects::new("nylon", "g").expect("names"), Arc::default())
     }
 
     fn info(worker: &str, phases: &[Phase]) -> Info {
