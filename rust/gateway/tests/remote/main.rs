@@ -1,7 +1,11 @@
 //! The remote host against a real nats-server and a worker made of frames.
 
+mod attempts;
 mod broker;
+mod busy;
+mod claims;
 mod gateway;
+mod misbehaviour;
 mod outage;
 mod worker;
 
@@ -116,7 +120,7 @@ async fn a_session_whose_worker_is_gone_fails_at_once() {
     let _two = Worker::start(&broker.url(), "w2", &entries, next).await;
     let done =
         gateway.call_with("auth", Phase::ResponseFilter, &mut session, exchange(), &policy(60_000, 9)).await;
-    assert_eq!(failure(&done), FailureKind::Unavailable);
+    assert_eq!(failure(&done), FailureKind::WorkerDied);
 }
 
 #[tokio::test]

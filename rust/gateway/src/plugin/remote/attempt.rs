@@ -116,7 +116,7 @@ impl Running<'_> {
         let holder = waiting.taken_by();
         Ok(match (vigil.due(Instant::now(), holder.is_some()), holder) {
             (Due::Roll, _) => {
-                self.on.group.ask.notify_one();
+                self.on.group.doubt();
                 None
             }
             (Due::Silence, _) => Some(Heard::Silence),

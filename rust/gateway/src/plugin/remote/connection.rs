@@ -160,6 +160,11 @@ impl Connection {
         self.counters.counts()
     }
 
+    /// The start of the subjects that answers come to.
+    pub fn inbox(&self) -> &str {
+        &self.inbox
+    }
+
     /// Calls that wait for an answer, and places that there are for such.
     pub fn slots(&self) -> (usize, usize) {
         self.slots.in_use()

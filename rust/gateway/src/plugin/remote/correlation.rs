@@ -82,7 +82,9 @@ struct OpenCall {
 }
 
 impl OpenCall {
-    fn assign(&mut self, worker: Option<Arc<Peer>>) {
+    /// Counts the call in the load of `worker` from now on. `freed` if that makes room where it was before: a worker
+    /// that refused the call, or does not answer, has none.
+    fn assign(&mut self, worker: Option<Arc<Peer>>, freed: bool) {
         let same = match (&self.worker, &worker) {
             (Some(old), Some(new)) => Arc::ptr_eq(old, new),
             (old, new) => old.is_none() && new.is_none(),
@@ -94,7 +96,7 @@ impl OpenCall {
             self.group.load(new);
         }
         if let Some(old) = std::mem::replace(&mut self.worker, worker) {
-            self.group.unload(&old);
+            self.group.unload(&old, freed);
         }
     }
 
@@ -226,7 +228,7 @@ impl Slots {
             let pinned = call.pinned && !call.worker.as_ref().is_some_and(|own| Arc::ptr_eq(own, &peer));
             if !pinned && call.taken.is_none_or(|taken| taken <= sent) {
                 call.taken = Some(sent);
-                call.assign(Some(peer));
+                call.assign(Some(peer), true);
             }
             call.news |= call.watching;
             Some(if call.watching { call.waker.take() } else { None })
@@ -319,7 +321,7 @@ impl Waiting {
         self.with(|call| {
             (call.taken, call.pinned) = (None, false);
             (call.news, call.lost) = (false, false);
-            call.assign(worker.cloned());
+            call.assign(worker.cloned(), false);
         });
     }
 
@@ -332,7 +334,7 @@ impl Waiting {
     pub(super) fn granted(&self, worker: &Arc<Peer>, message: u32) {
         self.with(|call| {
             (call.taken, call.pinned) = (Some(message), true);
-            call.assign(Some(worker.clone()));
+            call.assign(Some(worker.clone()), true);
         });
     }
 
@@ -361,7 +363,9 @@ impl Drop for Waiting {
         shard.free.push(index);
         drop(shard);
         if let Some(mut call) = over {
-            call.assign(None);
+            call.assign(None, true);
+            // What came behind the answer that ended the call.
+            call.events.iter().for_each(|_| self.slots.late("the same worker"));
         }
     }
 }

@@ -227,20 +227,32 @@ impl Running<'_> {
             }
             return Ok(Target::Worker(home.peer.clone()));
         }
-        let on = self.on.clone();
-        if !on.group.is_troubled() {
+        if !self.on.group.is_troubled() {
             return Ok(Target::Group);
         }
         // Those that wait already come first.
-        if on.group.room.is_awaited() && self.entry.connection.overflow == Overflow::Queue {
+        if self.on.group.room.is_awaited() && self.queues() {
             self.wait_for_room().await?;
         }
+        self.roomy_target().await
+    }
+
+    fn queues(&self) -> bool {
+        self.entry.connection.overflow == Overflow::Queue
+    }
+
+    /// A worker with room, waited for where the connection's `overflow_policy` says so.
+    async fn roomy_target(&mut self) -> Result<Target, Failure> {
         loop {
-            let choice = on.group.choose(&self.entry.name, self.call.phase, &[]);
+            let choice = self.on.group.choose(&self.entry.name, self.call.phase, &self.tried.avoid);
             let Some(choice) = choice else { return Ok(Target::Group) };
-            let patient = self.entry.connection.overflow == Overflow::Queue;
-            if !choice.full || !patient || !self.wait_for_room().await? {
+            if !choice.full || !self.queues() {
                 return Ok(Target::Worker(choice.peer));
+            }
+            let freed = self.wait_for_room().await?;
+            // Calls of others are not seen to end, so a worker that they fill is asked now and then.
+            if !freed && !choice.loaded {
+                return Ok(self.target());
             }
         }
     }
@@ -335,14 +347,16 @@ impl Running<'_> {
                 return Ok(target);
             }
         }
-        if self.entry.connection.overflow == Overflow::Reject {
+        if !self.queues() {
             return Err(overloaded("every worker that was asked is busy"));
         }
         self.tried.hops = 0;
         self.tried.full.clear();
-        // Room is made for whoever asks first, so there may be none left: the pauses keep that from being a race.
-        self.wait_for_room().await?;
-        Ok(self.target())
+        let freed = self.wait_for_room().await?;
+        if self.home.is_some() || !freed {
+            return Ok(self.target());
+        }
+        self.roomy_target().await
     }
 
     /// A worker that has not said that it is busy; the group if nobody is known.
@@ -351,6 +365,7 @@ impl Running<'_> {
         let avoid: Vec<_> = tried.avoid.iter().chain(&tried.full).cloned().collect();
         let choose = |avoid| group.choose(&self.entry.name, self.call.phase, avoid);
         match choose(&avoid) {
+            Some(choice) if choice.full && self.queues() => None,
             Some(choice) => Some(Target::Worker(choice.peer)),
             None => choose(&[]).is_none().then_some(Target::Group),
         }

@@ -89,8 +89,8 @@ impl Peer {
         let in_flight = self.in_flight.load(Ordering::Relaxed);
         Standing {
             silent: !self.heard_since(roll),
-            full: self.busy_until.load(Ordering::Relaxed) > now
-                || (concurrency != 0 && in_flight >= concurrency),
+            busy: self.busy_until.load(Ordering::Relaxed) > now,
+            loaded: concurrency != 0 && in_flight >= concurrency,
             in_flight,
             capacity: if concurrency == 0 { UNKNOWN_CAPACITY } else { concurrency },
         }
@@ -102,8 +102,10 @@ impl Peer {
 pub(super) struct Standing {
     /// It has not been heard since everybody was asked.
     pub(super) silent: bool,
-    /// It has no room, as far as is known.
-    pub(super) full: bool,
+    /// It said lately that it has no room.
+    pub(super) busy: bool,
+    /// The calls that this gateway knows of fill it.
+    pub(super) loaded: bool,
     pub(super) in_flight: u32,
     /// Never 0.
     pub(super) capacity: u32,
@@ -112,7 +114,7 @@ pub(super) struct Standing {
 impl Standing {
     /// Whether this one should get the call rather than `other`.
     fn beats(self, other: Standing) -> bool {
-        let flags = |standing: Standing| (standing.silent, standing.full);
+        let flags = |standing: Standing| (standing.silent, standing.loaded || standing.busy);
         // The smaller share of its capacity in use, compared without dividing.
         let load = |a: Standing, b: Standing| u64::from(a.in_flight) * u64::from(b.capacity);
         (flags(self), load(self, other)) < (flags(other), load(other, self))
@@ -132,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn standing(in_flight: u32, capacity: u32) -> Standing {
-        Standing { silent: false, full: in_flight >= capacity, in_flight, capacity }
+        Standing { silent: false, busy: false, loaded: in_flight >= capacity, in_flight, capacity }
     }
 
     #[test]
@@ -152,8 +154,9 @@ mod tests {
     }
 
     fn any_standing() -> impl Strategy<Value = Standing> {
-        (any::<bool>(), any::<bool>(), any::<u32>(), 1..=u32::MAX)
-            .prop_map(|(silent, full, in_flight, capacity)| Standing { silent, full, in_flight, capacity })
+        (any::<bool>(), any::<bool>(), any::<u32>(), 1..=u32::MAX).prop_map(
+            |(silent, busy, in_flight, capacity)| Standing { silent, busy, ..standing(in_flight, capacity) },
+        )
     }
 
     proptest! {

@@ -10,13 +10,13 @@
 //! it asks for it. A response body goes by chunk only if every worker that filters it takes chunks.
 
 use super::counters::Counters;
-use super::peer::{Peer, least_loaded};
+use super::peer::{Peer, Standing, least_loaded};
 use super::tally::Tally;
 use crate::plugin::EntryTraits;
 use nylon_core::{Phase, PhaseMask};
 use nylon_wire::{EntryShape, GroupSubjects, Info};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -66,11 +66,13 @@ pub(super) struct Group {
     pub(super) tally: Tally,
     /// Calls that wait for a worker to have room, and how they learn of it.
     pub(super) room: Room,
-    /// Asks for a roll-call now.
+    /// A roll-call is wanted now.
     pub(super) ask: Arc<Notify>,
     /// Roll-calls so far.
     roll: AtomicU32,
     suspects: AtomicUsize,
+    /// A call was not taken, and who does not answer is being found out.
+    doubted: AtomicBool,
     /// Until when first calls go straight to workers, in milliseconds of the group's clock.
     crowded_until: AtomicU64,
     born: Instant,
@@ -128,6 +130,8 @@ pub(super) struct Choice {
     pub(super) peer: Arc<Peer>,
     /// It has no room, as far as is known, and nobody else has.
     pub(super) full: bool,
+    /// It is full with calls of this gateway, which will notice when one of them is over.
+    pub(super) loaded: bool,
 }
 
 impl Group {
@@ -142,6 +146,7 @@ impl Group {
             ask: Arc::default(),
             roll: AtomicU32::new(0),
             suspects: AtomicUsize::new(0),
+            doubted: AtomicBool::new(false),
             crowded_until: AtomicU64::new(0),
             born: Instant::now(),
             turn: AtomicUsize::new(0),
@@ -192,7 +197,8 @@ impl Group {
     /// Whether the queue group is not to be trusted with first calls just now: it may pick a worker that does not
     /// answer, or is full.
     pub(super) fn is_troubled(&self) -> bool {
-        if self.suspects.load(Ordering::Relaxed) > 0 || self.room.is_awaited() {
+        let doubted = self.doubted.load(Ordering::Relaxed);
+        if doubted || self.suspects.load(Ordering::Relaxed) > 0 || self.room.is_awaited() {
             return true;
         }
         let until = self.crowded_until.load(Ordering::Relaxed);
@@ -212,7 +218,8 @@ impl Group {
         let peers: Vec<_> = members.live().filter(fit).map(|(peer, _)| peer).collect();
         let standings: Vec<_> = peers.iter().map(|peer| peer.standing(now, roll)).collect();
         let best = least_loaded(&standings, self.turn.fetch_add(1, Ordering::Relaxed))?;
-        Some(Choice { peer: peers[best].clone(), full: standings[best].full })
+        let Standing { busy, loaded, .. } = standings[best];
+        Some(Choice { peer: peers[best].clone(), full: busy || loaded, loaded })
     }
 
     /// A frame of this worker came in.
@@ -231,10 +238,12 @@ impl Group {
         }
     }
 
-    /// The worker has a call less.
-    pub(super) fn unload(&self, peer: &Peer) {
+    /// The worker has a call less; `freed` if it has room for another one now.
+    pub(super) fn unload(&self, peer: &Peer, freed: bool) {
         peer.release();
-        self.room.free_one();
+        if freed {
+            self.room.free_one();
+        }
     }
 
     /// The worker had no room.
@@ -246,6 +255,12 @@ impl Group {
 
     fn crowd(&self) {
         self.crowded_until.store(self.clock() + CROWDED_FOR.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// A worker that the queue group picked did not take its call in time. Which one is found out by asking all.
+    pub(super) fn doubt(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
+        self.ask.notify_one();
     }
 
     /// The worker did not answer in time: frozen, or its machine is away.
@@ -361,6 +376,7 @@ impl Group {
         let silent = |peer: &&Arc<Peer>| !peer.heard_since(roll);
         let silent: Vec<_> = self.members().live().map(|(peer, _)| peer).filter(silent).cloned().collect();
         silent.iter().for_each(|peer| self.suspect(peer));
+        self.doubted.store(false, Ordering::Relaxed);
     }
 
     /// The worker whose answer to the roll has this number.
