@@ -31,6 +31,8 @@ FIRST_PAUSE = 0.05
 """Seconds before the first attempt to reconnect; doubled with each attempt."""
 LONGEST_PAUSE = 0.5
 """Seconds at most between two attempts: a worker is back within a second of its broker."""
+PING_INTERVAL = 1
+"""Seconds between two looks whether the server is there; one that does not answer three times is left for another."""
 REMIND_EVERY = 30.0
 """Seconds between log lines while the broker stays away."""
 
@@ -173,7 +175,7 @@ class Broker:
         """
         options = self._options
         options.access.check()
-        if protocol_factory is not None and not options.servers[0].startswith(("ws://", "wss://")):
+        if not options.servers[0].startswith(("ws://", "wss://")):
             install(self.client, protocol_factory)
         self._away_since = time.monotonic()
         self._tried = True
@@ -211,7 +213,7 @@ class Broker:
             "reconnect_time_wait": LONGEST_PAUSE * random.uniform(0.5, 1.0),
             "reconnect_to_server_handler": self._next_server,
             "connect_timeout": 2,
-            "ping_interval": 20,
+            "ping_interval": PING_INTERVAL,
             **options.access.arguments(),
         }
 

@@ -113,6 +113,7 @@ class NatsServer:
         self._directory: Path | None = None
         self._port: int | None = None
         self._monitoring_url: str | None = None
+        self._cluster_url: str | None = None
         self._ended_with = ""
 
     # ── what it is ──
@@ -135,6 +136,13 @@ class NatsServer:
         if self._monitoring_url is None:
             raise GatewayError("this nats-server has no monitoring: start it with monitoring=True")
         return self._monitoring_url
+
+    @property
+    def cluster_url(self) -> str:
+        """Where other nodes connect, for their `routes`. Raises `GatewayError` unless its `config` has a cluster."""
+        if self._cluster_url is None:
+            raise GatewayError("this nats-server is in no cluster: start it with a config that has one")
+        return self._cluster_url
 
     @property
     def pid(self) -> int:
@@ -242,6 +250,7 @@ class NatsServer:
             return False
         self._port = int(ports["nats"][0].rsplit(":", 1)[1])
         self._monitoring_url = ports["monitoring"][0] if ports.get("monitoring") else None
+        self._cluster_url = ports["cluster"][0] if ports.get("cluster") else None
         return True
 
     def _accepts(self, deadline: float) -> bool:
@@ -262,7 +271,7 @@ class NatsServer:
             if thread.is_alive():
                 process.kill()
                 thread.join()
-        self._monitoring_url = None
+        self._monitoring_url = self._cluster_url = None
         if self._directory is not None:
             self._ended_with = self.log
             shutil.rmtree(self._directory, ignore_errors=True)

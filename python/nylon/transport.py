@@ -20,12 +20,37 @@ from nats.aio.transport import TcpTransport
 
 ProtocolFactory = Callable[[asyncio.BaseTransport, asyncio.BaseProtocol], asyncio.BaseProtocol]
 
+CLOSE_TIMEOUT = 0.5
+"""Seconds that a connection gets to end in good order."""
 
-class HookedTransport(TcpTransport):
+
+class BoundedTransport(TcpTransport):
+    """nats-py's transport, whose end does not wait for the other side.
+
+    A server that is frozen takes no more bytes, and nats-py does not reconnect before its connection has sent them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # nats-py does not annotate it
+
+    def __bool__(self) -> bool:
+        """True also before the first connect, where nats-py would else put a transport of its own here."""
+        return True
+
+    async def wait_closed(self) -> None:
+        """Wait until it is closed, or for a moment, and then cut it."""
+        try:
+            await asyncio.wait_for(super().wait_closed(), CLOSE_TIMEOUT)  # type: ignore[no-untyped-call]
+        except TimeoutError:
+            if self._io_writer is not None:
+                self._io_writer.transport.abort()
+
+
+class HookedTransport(BoundedTransport):
     """A TCP or TLS connection whose bytes pass `protocol_factory(transport, nats-py's protocol)` first."""
 
     def __init__(self, protocol_factory: ProtocolFactory) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # nats-py does not annotate it
+        super().__init__()
         self._protocol_factory = protocol_factory
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
@@ -50,11 +75,7 @@ class HookedTransport(TcpTransport):
             raise ConnectionResetError("the broker closed the connection at once")
         transport.set_protocol(self._protocol_factory(transport, protocol))
 
-    def __bool__(self) -> bool:
-        """True also before the first connect, where nats-py would else put a transport of its own here."""
-        return True
 
-
-def install(client: Client, protocol_factory: ProtocolFactory) -> None:
-    """Make `client`, which has not connected yet, use a `HookedTransport`."""
-    client._transport = HookedTransport(protocol_factory)
+def install(client: Client, protocol_factory: ProtocolFactory | None) -> None:
+    """Make `client`, which has not connected yet, use a `HookedTransport`, or without a factory the one below it."""
+    client._transport = HookedTransport(protocol_factory) if protocol_factory else BoundedTransport()

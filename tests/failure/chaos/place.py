@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
+from support.cluster import Cluster
 from support.configs import Config, gateway_config, route
 from support.origin import Line, Origin, Received, Reply
 from support.processes import GatewayProcess, Process, WorkerProcess
@@ -88,13 +89,18 @@ class Place:
     def __init__(
         self,
         *,
+        nats: NatsServer | Cluster | None = None,
         workers: int = 3,
         policy: Config | None = None,
         messaging: Config | None = None,
         started: Config | None = None,
     ) -> None:
-        """`policy` and `messaging` are of the gateway's configuration; `started` says how the workers are started."""
+        """`policy` and `messaging` are of the gateway's configuration; `started` says how the workers are started.
+
+        `nats` may run already; it stops with the place.
+        """
         self._stack = contextlib.ExitStack()
+        self.nats = nats or NatsServer()
         self._workers = workers
         self._policy = policy or {}
         self._messaging = messaging or {}
@@ -103,7 +109,7 @@ class Place:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             self.record = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            self.nats = stack.enter_context(NatsServer())
+            stack.enter_context(self.nats)
             self.origin = stack.enter_context(NumberedOrigin())
             self.gateway = stack.enter_context(GatewayProcess(self.config()))
             self.workers = self.start_workers(self._workers, stack, **self._started)
@@ -131,7 +137,8 @@ class Place:
 
     def start_workers(self, count: int, stack: contextlib.ExitStack | None = None, **more: Any) -> Workers:
         """More workers, stopped with the place."""
-        workers = (stack or self._stack).enter_context(Workers(self.nats.url, self.record, count, **more))
+        nats = more.pop("nats", self.nats.url)
+        workers = (stack or self._stack).enter_context(Workers(nats, self.record, count, **more))
         workers.await_workers()
         return workers
 

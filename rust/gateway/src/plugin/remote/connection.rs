@@ -26,6 +26,9 @@ use tokio::time::timeout_at;
 
 /// The longest that one server may take to let the gateway in, as in NATS' own clients.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the server is asked whether it is there. One that does not answer three times, frozen or behind a cable
+/// that was pulled, is left for another while a call still has time to be sent again.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Messages that nobody waits for (the end of a session) and that are not sent yet.
 const MAX_BEHIND: usize = 4096;
 
@@ -265,6 +268,7 @@ impl Connection {
         let options = ConnectOptions::new()
             .name(format!("nylon gateway ({})", self.name))
             .connection_timeout(CONNECT_TIMEOUT)
+            .ping_interval(PING_INTERVAL)
             .retain_servers_order()
             // This side never reconnects inside a life; the pause outlasts the life, which ends at once.
             .reconnect_delay_callback(move |_| match established.load(Ordering::Relaxed) {
