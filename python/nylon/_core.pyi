@@ -533,6 +533,9 @@ class ConfigCheck:
 def check_config(path: str | os.PathLike[str]) -> ConfigCheck:
     """Reads and validates a configuration file; starts nothing and loads no plugin."""
 
+def control_socket(path: str | os.PathLike[str]) -> Path | None:
+    """The control socket that the configuration in a file names, be the rest of it right or wrong."""
+
 def json_schema() -> str:
     """The configuration's JSON Schema (draft 2020-12) as a JSON text."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nylon.control_command import reload, status
 from nylon.terminal import configure_logging, fail, say, stop_signals, unreachable
 from nylon.worker_command import worker
 
@@ -91,11 +92,11 @@ def run(config: ConfigOption = None) -> None:
     ):
         gateway.start()
         say("nylon: listening on " + ", ".join(gateway.urls))
-        reload: Future[None] | None = None
+        latest: Future[None] | None = None
         while wait_for_signal() == signal.SIGHUP:
             # One that has not begun will read what this signal is about.
-            if reload is None or reload.running() or reload.done():
-                reload = reloads.submit(reload_logged, gateway)
+            if latest is None or latest.running() or latest.done():
+                latest = reloads.submit(reload_logged, gateway)
         say("nylon: draining (once more to stop at once)")
         drain.submit(gateway.stop).result()
 
@@ -135,6 +136,8 @@ def check(config: ConfigOption = None) -> None:
 
 
 app.command()(worker)
+app.command()(reload)
+app.command()(status)
 
 
 @app.command()

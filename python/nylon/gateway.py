@@ -20,12 +20,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from nylon import _core
+from nylon.control import Control
 from nylon.embedded import NatsServer
 from nylon.errors import GatewayError, NylonError
 from nylon.plugin import NylonPlugin
@@ -92,6 +93,8 @@ class Gateway:
         self._core, self._plugins = read()
         self._brokers: dict[str, NatsServer] = {}
         self._closing = contextlib.ExitStack()
+        self._control: Control | None = None
+        self._former_controls: list[Control] = []
         self._pid: int | None = None
         self._started = 0.0
         self._reloads: dict[str, Any] = {"done": 0, "refused": 0, "last_refusal": None}
@@ -150,6 +153,7 @@ class Gateway:
             # seen somewhere; a program that has chosen its level before keeps it.
             _core.start_logging("warn")
             try:
+                self._control = self._open_control(self._core.control)
                 self._core.start(self._plugins, self._start_brokers(self._core))
             except BaseException:
                 self._close()
@@ -180,6 +184,10 @@ class Gateway:
             finally:
                 _running.discard(self)
                 self._stopped.set()
+        # Without the lock: a reload that is being asked for would wait for it, to be told that nothing runs.
+        for control in self._former_controls:
+            control.join()
+        self._former_controls.clear()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until the gateway is stopped (by another thread), or for ``timeout`` seconds.
@@ -241,7 +249,18 @@ class Gateway:
     def _switch(self, config: Mapping[str, Any] | None, *, force: bool, wait: float) -> Reloaded:
         read = self._read if config is None else lambda: _from_dict(config)
         core, plugins = read()
-        done = self._core.reload(core, plugins, self._start_brokers(core), force, wait)
+        control = self._control
+        if core.control != (control.path if control else None):
+            control = self._open_control(core.control)
+        try:
+            done = self._core.reload(core, plugins, self._start_brokers(core), force, wait)
+        except BaseException:
+            if control is not self._control:
+                self._close_control(control)
+            raise
+        if control is not self._control:
+            self._close_control(self._control)
+            self._control = control
         self._read, self._plugins = read, plugins
         generation, started, kept, ended, warnings = done
         return Reloaded(generation, started, kept, ended, [*core.warnings, *warnings])
@@ -253,7 +272,25 @@ class Gateway:
                 self._brokers[name] = self._closing.enter_context(NatsServer())
         return {name: self._brokers[name].url for name in core.embedded_brokers}
 
+    def _open_control(self, path: Path | None) -> Control | None:
+        if path is None:
+            return None
+        return Control(path, {"reload": self._reload_asked, "status": lambda _: self.status()})
+
+    def _close_control(self, control: Control | None) -> None:
+        if control is not None:
+            control.close()
+            self._former_controls.append(control)
+
+    def _reload_asked(self, question: dict[str, Any]) -> dict[str, Any]:
+        force, wait = question.get("force", False), question.get("wait", 10.0)
+        if not isinstance(force, bool) or not isinstance(wait, int | float) or not 0 <= wait <= 3600:
+            raise GatewayError("a reload takes `force` (true or false) and `wait` (0 to 3600 seconds)")
+        return asdict(self.reload(force=force, wait=wait))
+
     def _close(self) -> None:
+        self._close_control(self._control)
+        self._control = None
         self._brokers.clear()
         self._closing.close()
 

@@ -73,7 +73,7 @@ fn merge_file(path: &Path, merged: &mut Merged, report: &mut Report<'_>) {
     merge(&mut merged.root, node, report);
 }
 
-fn entry<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
+pub(crate) fn entry<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
     let Tree::Map(entries) = &node.value else { return None };
     entries.iter().find(|(key, _)| key.value == name).map(|(_, value)| value)
 }

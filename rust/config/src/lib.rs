@@ -42,6 +42,7 @@ pub use schema::json_schema;
 
 use read::Read;
 use report::Report;
+use tree::Tree;
 
 /// A valid configuration.
 #[derive(Debug, Clone)]
@@ -82,6 +83,16 @@ pub fn parse_str(
     let file = report.sources.add(name, text.to_owned(), base_dir.to_owned());
     let merged = files::parse(file, &mut report);
     finish(merged, report)
+}
+
+/// The control socket that the configuration at `path` names, be the rest of it right or wrong: whoever reloads a
+/// configuration has to reach the gateway to be told what is wrong. `None` where none is named or no YAML is there.
+pub fn control_socket(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let mut report = Report::new(env);
+    let merged = files::load(path, &mut report)?;
+    let node = files::entry(&merged.root, "control")?;
+    let Tree::Text(written) = &node.value else { return None };
+    Some(validate::control_path(report.sources.base_dir(node.place.file), written))
 }
 
 fn finish(merged: Option<files::Merged>, mut report: Report<'_>) -> Result<Loaded, ConfigErrors> {

@@ -5,7 +5,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -223,13 +223,18 @@ fn header_selector(root: &raw::Root, report: &mut Report<'_>) -> Option<http::He
     name
 }
 
+/// Where a control socket is, from the file that names it.
+pub(crate) fn control_path(base_dir: &Path, written: &str) -> PathBuf {
+    let path = base_dir.join(written);
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 /// The longest path that a Unix socket can have everywhere (the BSDs' limit; Linux takes four more).
 const SOCKET_PATH: usize = 103;
 
 fn control(root: &raw::Root, report: &mut Report<'_>) -> Option<PathBuf> {
     let Spanned { value, place } = root.control.as_ref()?;
-    let path = report.sources.base_dir(place.file).join(value);
-    let path = std::path::absolute(&path).unwrap_or(path);
+    let path = control_path(report.sources.base_dir(place.file), value);
     let length = path.as_os_str().len();
     if length > SOCKET_PATH {
         report.error_help(

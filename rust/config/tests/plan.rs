@@ -315,3 +315,20 @@ fn the_control_socket_stands_beside_the_file_that_names_it() {
     let here = std::env::current_dir().expect("a directory");
     assert_eq!(plan.control, Some(here.join("tests/data/example/run/nylon.sock")));
 }
+
+#[test]
+fn the_control_socket_is_found_in_a_configuration_that_is_wrong() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("nylon.yaml");
+    for (text, found) in [
+        ("control: a.sock\nrutes: 1\n", Some(dir.path().join("a.sock"))),
+        ("control: /run/a.sock\n", Some("/run/a.sock".into())),
+        ("http: []\n", None),
+        ("control: [1]\n", None),
+        ("control: a.sock\n  x: [\n", None),
+    ] {
+        fs::write(&path, text).expect("a file");
+        assert_eq!(nylon_config::control_socket(&path, &env), found, "{text}");
+    }
+    assert_eq!(nylon_config::control_socket(&dir.path().join("none.yaml"), &env), None);
+}

@@ -89,6 +89,12 @@ fn servers(messaging: &nylon_config::plan::Messaging) -> Option<BrokerServers> {
     }
 }
 
+/// The control socket that the configuration in a file names, be the rest of it right or wrong.
+#[pyfunction]
+pub(crate) fn control_socket(py: Python<'_>, path: PathBuf) -> Option<PathBuf> {
+    py.detach(|| nylon_config::control_socket(&path, &|name| std::env::var(name).ok()))
+}
+
 /// The configuration's JSON Schema (draft 2020-12), as a JSON text.
 #[pyfunction]
 pub(crate) fn json_schema() -> String {

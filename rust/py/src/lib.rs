@@ -37,7 +37,7 @@ mod _core {
     use super::*;
 
     #[pymodule_export]
-    use super::config::{BrokerServers, ConfigCheck, Diagnostic, check_config, json_schema};
+    use super::config::{BrokerServers, ConfigCheck, Diagnostic, check_config, control_socket, json_schema};
     #[pymodule_export]
     use super::context::{Context, Headers, Request, Response};
     #[pymodule_export]
