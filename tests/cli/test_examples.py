@@ -3,7 +3,8 @@
 The commands come from the `console` blocks of each example's README, in a copy of its directory; only the ports
 are changed, to free ones. A command that serves is left running until the text says "Stop the …". What a `curl`
 prints must match the lines below it: the status line, the header fields shown, and what follows the last `...` as the
-body, whatever that is where nothing follows.
+body, whatever that is where nothing follows. Other commands that end must print the lines below them in this order,
+with anything in the place of `...`.
 """
 
 import re
@@ -92,6 +93,8 @@ def argv(command: str) -> list[str]:
     """The words of a command, from this environment's own programs."""
     program, *rest = shlex.split(command)
     own = Path(sys.executable).with_name(program)
+    if program == "sed":
+        return [program, *rest]
     if program in ("python", "nylon", "nats-server"):
         assert own.exists() or program == "python", f"{program} is not in this environment"
         return [sys.executable if program == "python" else str(own), *rest]
@@ -106,7 +109,31 @@ SERVING = {
     "nylon run": "gateway",
     "python ": "worker",
 }
+ENDING = ("nylon reload", "sed -i", "python show.py")
 READY = {"gateway": "listening on", "worker": "serving group", "broker": "Server is ready"}
+
+
+def unkept(expected: list[str], output: str) -> list[str]:
+    """The lines that were promised and do not come, in their order, with nothing between them but for `...`."""
+    printed = output.splitlines()
+    anywhere = False
+    for number, line in enumerate(expected):
+        if line == "...":
+            anywhere = True
+            continue
+        while anywhere and printed and printed[0] != line:
+            printed.pop(0)
+        if not printed or printed.pop(0) != line:
+            return expected[number:]
+        anywhere = False
+    return [] if anywhere or not printed else ["nothing more"]
+
+
+def group_of(command: str) -> str:
+    """The group that a worker's command names."""
+    words = shlex.split(command)
+    assert "--group" in words, f"a second worker without a group of its own: {command}"
+    return words[words.index("--group") + 1]
 
 
 def await_ready(running, command: str, what: str) -> None:
@@ -134,6 +161,10 @@ def test_example_does_what_its_readme_says(example: Path, start):
             stopped = running.pop(command.removeprefix("stop "))
             stopped.send(signal.SIGINT)
             assert stopped.wait() == 0, stopped.output
+        elif command.startswith(ENDING):
+            done = subprocess.run(argv(command), cwd=example, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
+            assert unkept(expected, done.stdout) == [], f"$ {command}\n{done.stdout}"
         elif command.startswith("curl "):
             words = [*argv(command), "--silent"]
             done = subprocess.run(words, cwd=example, capture_output=True, text=True, timeout=20, check=True)
@@ -141,9 +172,11 @@ def test_example_does_what_its_readme_says(example: Path, start):
             tried += 1
         else:
             what = next(what for start_of, what in SERVING.items() if command.startswith(start_of))
-            assert what not in running, f"the text does not stop the {what} before it starts another"
-            running[what] = start(*argv(command), cwd=example, **variables)
-            await_ready(running[what], command, what)
+            # A second worker may stand beside the first one in a group of its own.
+            name = group_of(command) if what == "worker" and what in running else what
+            assert name not in running, f"the text does not stop the {name} before it starts another"
+            running[name] = start(*argv(command), cwd=example, **variables)
+            await_ready(running[name], command, what)
     assert tried >= 2
 
 
@@ -170,6 +203,13 @@ def test_both_configurations_of_the_quickstart_differ_in_the_plugin_only():
     on_nats = (ROOT / "examples" / "quickstart" / "nylon-nats.yaml").read_text()
     tail = in_process[in_process.index("services:") :]
     assert on_nats.endswith(tail)
+
+
+def test_line_that_is_not_printed_is_noticed():
+    assert unkept(["a", "...", "c"], "a\nb\nb\nc\n") == []
+    assert unkept(["...", "c"], "c") == unkept(["a", "..."], "a\nb") == unkept([], "") == []
+    for expected, output in ((["a"], "b"), (["a"], "a\nb"), (["a", "c"], "a\nb\nc"), (["...", "a"], "a\nb")):
+        assert unkept(expected, output) != []
 
 
 def test_promise_that_is_not_kept_is_noticed():
