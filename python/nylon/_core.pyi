@@ -34,6 +34,7 @@ __all__ = [
     "_finish",
     "_suspend",
     "check_config",
+    "control_socket",
     "json_schema",
     "sign_with_creds",
     "sign_with_nkey",
