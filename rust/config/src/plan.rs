@@ -113,7 +113,9 @@ pub struct Messaging {
     pub broker: Broker,
     /// The first part of every subject (`nylon`).
     pub subject_prefix: String,
-    /// Calls in flight at once on this connection.
+    /// Connections that the calls of all threads share; `None` is one for each data-plane thread.
+    pub connections: Option<usize>,
+    /// Calls in flight at once, on all connections together.
     pub max_inflight: usize,
     /// What happens when every worker is busy.
     pub overflow: Overflow,

@@ -21,6 +21,8 @@ section! {
         optional subject_prefix("subject_prefix"): Text = "nylon";
         /// The total, in milliseconds, for a call of a filter whose policy has no `timeout_ms`.
         optional request_timeout_ms("request_timeout_ms"): Millis;
+        /// Connections that calls share, each on a thread of its own; without it each data-plane thread has one.
+        optional connections("connections"): Count<1, 64>;
         /// Calls in flight at once.
         optional max_inflight("max_inflight"): Count<1, 1_000_000> = 1024;
         /// What happens when every worker is busy. `queue` by default.

@@ -29,6 +29,7 @@ pub(super) fn broker(written: &raw::Messaging, report: &mut Report<'_>) -> Optio
         name: written.name.as_ref()?.value.clone(),
         broker: broker?,
         subject_prefix: subject_prefix.value.clone(),
+        connections: written.connections.map(super::size),
         max_inflight: super::size(written.max_inflight?),
         overflow: match written.overflow_policy.as_ref().map(|policy| policy.value) {
             Some(raw::OverflowPolicy::Reject) => Overflow::Reject,

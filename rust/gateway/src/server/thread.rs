@@ -2,6 +2,7 @@
 
 use super::accept::accept;
 use crate::pipeline::LivePlan;
+use crate::plugin::remote;
 use crate::stop::Stop;
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
@@ -46,6 +47,7 @@ pub(super) fn run(
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!("cannot start a data-plane runtime: {error}"),
     };
+    let _lanes = remote::host_lanes();
     runtime.block_on(async move {
         let worker = Worker::new(live);
         let logging = tokio::task::spawn_local(worker.logs.clone().run());

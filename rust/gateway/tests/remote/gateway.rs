@@ -19,6 +19,7 @@ pub(crate) fn messaging(url: &str) -> Messaging {
         name: "main".into(),
         broker: Broker::Servers(vec![url.to_owned()]),
         subject_prefix: "nylon".into(),
+        connections: None,
         max_inflight: 100,
         overflow: Overflow::Reject,
         auth: BrokerAuth::Anonymous,

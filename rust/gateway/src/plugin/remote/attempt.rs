@@ -54,12 +54,12 @@ impl Running<'_> {
         };
         self.message = self.message.wrapping_add(1);
         self.sent = self.message;
-        let reply_to = waiting.reply_subject(&self.entry.connection.inbox, self.sent);
+        let reply_to = waiting.reply_subject(&self.lane.inbox, self.sent);
         let sending = life.client.publish_with_reply(subject, reply_to, frame);
         match timeout_at(self.deadline.into(), sending).await {
             Ok(Ok(())) => Ok(true),
             // The client is of a connection that is over.
-            Ok(Err(_)) if !self.entry.connection.is_current(life) => Ok(false),
+            Ok(Err(_)) if !self.lane.is_current(life) => Ok(false),
             Ok(Err(why)) => Err(unavailable(format!("the call could not be sent: {why}"))),
             Err(_) => {
                 const WHY: &str = "the broker took no message in time: the connection is congested";
@@ -139,7 +139,7 @@ impl Running<'_> {
     ) -> Result<(), Failure> {
         self.entry.connection.counters.probes.add();
         self.message = self.message.wrapping_add(1);
-        let reply_to = waiting.reply_subject(&self.entry.connection.inbox, self.message);
+        let reply_to = waiting.reply_subject(&self.lane.inbox, self.message);
         let probe = Probe { id: self.id };
         let frame = in_buffer(|buffer| probe.encode(buffer)).map_err(|why| protocol(&why))?;
         let asking = life.client.publish_with_reply(holder.subject.clone(), reply_to, frame);

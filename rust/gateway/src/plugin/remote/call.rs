@@ -7,6 +7,7 @@ use super::bodies::Bodies;
 use super::claims::Claims;
 use super::correlation::Waiting;
 use super::course::Tried;
+use super::lane::Lane;
 use super::session::{Home, RemoteSession, Served};
 use super::workers::Group;
 use crate::plugin::{BodySource, Pending, PhaseCall, Session};
@@ -39,6 +40,7 @@ pub(super) fn run<'a>(entry: &'a RemoteEntry, phase_call: PhaseCall<'a>) -> Pend
         let claims = Claims::new(!policy.idempotent);
         let mut running = Running {
             entry,
+            lane: entry.connection.lane(),
             on,
             exchange,
             call,
@@ -112,6 +114,8 @@ impl Drop for Counted {
 /// A call that is under way.
 pub(super) struct Running<'a> {
     pub(super) entry: &'a RemoteEntry,
+    /// The way to the broker, for all its attempts.
+    pub(super) lane: Arc<Lane>,
     /// The group that serves it, for all its attempts.
     pub(super) on: Arc<Served>,
     pub(super) exchange: Box<Exchange>,

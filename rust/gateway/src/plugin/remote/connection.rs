@@ -1,16 +1,15 @@
 //! One connection to a broker, shared by all plugins behind it.
 //!
-//! This is what the data plane sees of it, from any thread: whether it is there, ids, slots, and the queue of
-//! messages that nobody waits for. The client itself runs on a thread of the connection's own (life.rs).
+//! This is what the data plane sees of it, from any thread: whether it is there, ids, the lanes on which calls
+//! travel (lane.rs), and the queue of messages that nobody waits for.
 
 use super::access::Access;
-use super::correlation::Slots;
 use super::counters::{Counters, Counts};
 use super::kept::Kept;
+use super::lane::{self, Lane};
 use super::life::{self, Life};
 use super::servers::Servers;
 use super::workers::Group;
-use arc_swap::ArcSwapOption;
 use async_nats::{ConnectOptions, Event};
 use bytes::Bytes;
 use nylon_config::plan::{Messaging, Overflow};
@@ -22,7 +21,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::timeout_at;
 
 /// The longest that one server may take to let the gateway in, as in NATS' own clients.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,17 +38,15 @@ pub struct Connection {
     pub(super) name: String,
     pub(super) servers: Mutex<Servers>,
     pub(super) access: Access,
-    /// Where answers come in, with the final dot.
-    pub(super) inbox: String,
-    pub(super) slots: Arc<Slots>,
+    /// On threads of their own, never none. The first one has the duties beside calls.
+    lanes: Vec<Arc<Lane>>,
+    /// Whether threads that host lanes use one of their own for calls.
+    per_thread: bool,
     pub(super) counters: Arc<Counters>,
     pub(super) kept: Kept,
     /// Calls in flight, bounded.
     pub(super) permits: Semaphore,
     pub(super) overflow: Overflow,
-    life: ArcSwapOption<Life>,
-    /// Changes whenever there is a new life.
-    came: watch::Sender<u64>,
     max_payload: AtomicUsize,
     /// Why there is no life just now.
     trouble: Mutex<String>,
@@ -58,7 +54,7 @@ pub struct Connection {
     pub(super) new_groups: watch::Sender<()>,
     behind: mpsc::Sender<(String, Bytes)>,
     stop: watch::Sender<bool>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     /// Hosts that use this connection; the last one to shut down ends it.
     pub(super) hosts: AtomicUsize,
     identity: [u8; 8],
@@ -87,70 +83,59 @@ impl Connection {
     /// When no thread can be started.
     pub fn start(messaging: &Messaging, servers: Vec<String>) -> io::Result<Arc<Connection>> {
         let (behind, behind_queue) = mpsc::channel(MAX_BEHIND);
+        let stop = watch::Sender::new(false);
+        let own = messaging.connections.unwrap_or(1).max(1);
         let counters = Arc::<Counters>::default();
         let connection = Arc::new(Connection {
             name: messaging.name.clone(),
             servers: Mutex::new(Servers::new(servers)),
             access: Access { auth: messaging.auth.clone(), tls: messaging.tls.clone() },
-            inbox: format!("_INBOX.{:016x}{:016x}.", random(), random()),
-            slots: Slots::new(counters.clone()),
+            lanes: (0..own).map(|_| Lane::new(counters.clone(), stop.subscribe())).collect(),
+            per_thread: messaging.connections.is_none(),
             kept: Kept::new(counters.clone()),
             counters,
             permits: Semaphore::new(messaging.max_inflight.min(Semaphore::MAX_PERMITS)),
             overflow: messaging.overflow,
-            life: ArcSwapOption::empty(),
-            came: watch::Sender::new(0),
             max_payload: AtomicUsize::new(DEFAULT_MAX_PAYLOAD),
             trouble: Mutex::new("it has not been tried yet".to_owned()),
             groups: Mutex::default(),
             new_groups: watch::Sender::new(()),
             behind,
-            stop: watch::Sender::new(false),
-            thread: Mutex::default(),
+            stop,
+            threads: Mutex::default(),
             hosts: AtomicUsize::new(0),
             identity: random().to_be_bytes(),
             counter: AtomicU64::new(0),
         });
-        // The thread holds no strong reference: a connection that everybody has dropped stops it.
-        let weak = Arc::downgrade(&connection);
-        let stop = connection.stop.subscribe();
-        let thread = std::thread::Builder::new()
-            .name(format!("nats-{}", messaging.name))
-            .spawn(move || life::run(&weak, stop, behind_queue))?;
-        *lock(&connection.thread) = Some(thread);
+        // The threads hold no strong reference: a connection that everybody has dropped stops them.
+        let mut duties = Some(life::Duties::new(behind_queue));
+        for lane in &connection.lanes {
+            let (weak, lane, duties) = (Arc::downgrade(&connection), lane.clone(), duties.take());
+            let thread = std::thread::Builder::new()
+                .name(format!("nats-{}", messaging.name))
+                .spawn(move || life::run(weak, lane, duties))?;
+            lock(&connection.threads).push(thread);
+        }
         Ok(connection)
     }
 
-    /// The connection, if there is one now.
-    pub(super) fn life(&self) -> Option<Arc<Life>> {
-        self.life.load_full()
-    }
-
-    /// The connection, once there is one; none if there is none by the deadline, or the gateway stops.
-    pub(super) async fn life_by(&self, deadline: Instant) -> Option<Arc<Life>> {
-        let (mut came, mut stop) = (self.came.subscribe(), self.stop.subscribe());
-        let back = async {
-            loop {
-                came.borrow_and_update();
-                if let Some(life) = self.life() {
-                    return Some(life);
-                }
-                came.changed().await.ok()?;
-            }
-        };
-        let stopped = async {
-            // An error means that the connection was dropped, which is the same thing.
-            let _ = stop.wait_for(|stop| *stop).await;
-        };
-        tokio::select! {
-            life = timeout_at(deadline.into(), back) => life.ok().flatten(),
-            () = stopped => None,
+    /// The lane for a call that begins on this thread: it keeps to it in all its attempts.
+    pub(super) fn lane(self: &Arc<Connection>) -> Arc<Lane> {
+        let hosted = if self.per_thread { lane::of_thread(self) } else { None };
+        match hosted.filter(|lane| lane.is_connected()) {
+            Some(lane) => lane,
+            None => self.lanes[lane::place_of_thread(self.lanes.len())].clone(),
         }
     }
 
-    /// Whether this is the connection that there is now.
-    pub(super) fn is_current(&self, life: &Life) -> bool {
-        self.life.load().as_ref().is_some_and(|now| std::ptr::eq(&**now, life))
+    /// The lane for what belongs to no call of the data plane.
+    pub(super) fn own_lane(&self) -> &Arc<Lane> {
+        &self.lanes[0]
+    }
+
+    /// One more lane to the same broker.
+    pub(super) fn new_lane(&self) -> Arc<Lane> {
+        Lane::new(self.counters.clone(), self.stop.subscribe())
     }
 
     /// Bytes of the largest message that the server takes, as it said last.
@@ -163,26 +148,19 @@ impl Connection {
         self.counters.counts()
     }
 
-    /// The start of the subjects that answers come to.
+    /// The start of the subjects that answers come to, on the connection's own lane.
     pub fn inbox(&self) -> &str {
-        &self.inbox
+        &self.own_lane().inbox
     }
 
-    /// Calls that wait for an answer, and places that there are for such.
+    /// Calls on the connection's own lane that wait for an answer, and places that there are for such.
     pub fn slots(&self) -> (usize, usize) {
-        self.slots.in_use()
+        self.own_lane().slots.in_use()
     }
 
-    /// A new life begins.
-    pub(super) fn came(&self, life: &Arc<Life>) {
+    /// The connection's own lane is connected.
+    pub(super) fn came(&self, life: &Life) {
         self.max_payload.store(life.max_payload, Ordering::Relaxed);
-        self.life.store(Some(life.clone()));
-        self.came.send_modify(|lives| *lives += 1);
-    }
-
-    /// Lives so far.
-    pub(super) fn lives(&self) -> u64 {
-        *self.came.borrow()
     }
 
     /// Whether the broker can be reached; an error says why not.
@@ -190,7 +168,7 @@ impl Connection {
     /// # Errors
     /// With the text for whoever asks.
     pub fn ready(&self) -> Result<(), String> {
-        match self.life.load().is_some() {
+        match self.own_lane().is_connected() {
             true => Ok(()),
             false => Err(format!(
                 "messaging {:?} is not connected to {}: {}",
@@ -230,29 +208,27 @@ impl Connection {
         }
     }
 
-    /// Ends the connection and its thread, within `grace`.
+    /// Ends the connection and its threads, within `grace`.
     pub fn shutdown(&self, grace: Duration) {
         self.stop.send_replace(true);
-        let Some(thread) = lock(&self.thread).take() else { return };
         let end = Instant::now() + grace.max(Duration::from_millis(100));
-        while !thread.is_finished() {
-            if Instant::now() >= end {
-                tracing::warn!(messaging = %self.name, "the connection did not end in time and is left behind");
-                return;
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            while !thread.is_finished() {
+                if Instant::now() >= end {
+                    tracing::warn!(messaging = %self.name, "the connection did not end in time and is left behind");
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(1));
             }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        if thread.join().is_err() {
-            tracing::error!(messaging = %self.name, "the connection's thread has panicked");
+            if thread.join().is_err() {
+                tracing::error!(messaging = %self.name, "the connection's thread has panicked");
+            }
         }
     }
 
-    pub(super) fn lost(&self, why: String) {
+    /// Why the connection's own lane has no life just now.
+    pub(super) fn trouble(&self, why: String) {
         *lock(&self.trouble) = why;
-        // In this order: a call that finds a life and opens its slot later is told by the next one to be lost.
-        if self.life.swap(None).is_some() {
-            self.slots.lost();
-        }
     }
 
     /// How a life connects.
@@ -260,26 +236,31 @@ impl Connection {
     /// # Errors
     /// When a file of the access is broken.
     pub(super) fn options(
-        self: &Arc<Connection>,
+        &self,
+        lane: &Arc<Lane>,
         established: Arc<AtomicBool>,
         events: mpsc::UnboundedSender<Event>,
     ) -> Result<ConnectOptions, String> {
-        let weak = Arc::downgrade(self);
+        let weak = Arc::downgrade(lane);
         let options = ConnectOptions::new()
             .name(format!("nylon gateway ({})", self.name))
             .connection_timeout(CONNECT_TIMEOUT)
             .ping_interval(PING_INTERVAL)
             .retain_servers_order()
-            // This side never reconnects inside a life; the pause outlasts the life, which ends at once.
-            .reconnect_delay_callback(move |_| match established.load(Ordering::Relaxed) {
-                true => Duration::from_secs(3600),
-                false => Duration::ZERO,
+            .reconnect_delay_callback(move |_| {
+                if established.load(Ordering::Relaxed) {
+                    // The client would reconnect by itself, and send then what it had queued: calls that were given up
+                    // long ago. Its task knows no other end while it has no connection than to be unwound, which
+                    // its runtime catches; no panic is reported.
+                    std::panic::resume_unwind(Box::new("this life is over"));
+                }
+                Duration::ZERO
             })
             .event_callback(move |event| {
                 if event == Event::Disconnected
-                    && let Some(connection) = weak.upgrade()
+                    && let Some(lane) = weak.upgrade()
                 {
-                    connection.lost("the connection was lost".to_owned());
+                    lane.lost();
                 }
                 // The receiver lives as long as this life; an event after it interests nobody.
                 let _ = events.send(event);

@@ -90,7 +90,7 @@ impl Running<'_> {
     /// The reply. None for a call of `logging` that is kept until the broker is back.
     pub(super) async fn result(&mut self, session: &mut RemoteSession) -> Result<Option<Reply>, Failure> {
         let entry = self.entry;
-        if entry.connection.life().is_none() {
+        if !self.lane.is_connected() {
             if self.call.phase == Phase::Logging && entry.counts {
                 return self.keep(session);
             }
@@ -100,7 +100,7 @@ impl Running<'_> {
             true => Some(permit(&entry.connection, self.deadline).await?),
             false => None,
         };
-        let waiting = entry.connection.slots.open(self.id, &self.on.group);
+        let waiting = self.lane.slots.open(self.id, &self.on.group);
         let involved = Involved { waiting, session };
         let (waiting, session) = (&involved.waiting, involved.session.id);
         let mut step = Step::Send(self.first_target().await?);
@@ -178,16 +178,16 @@ impl Running<'_> {
 
     /// The connection, waited for where the policy bridges an outage.
     async fn life(&self) -> Result<Arc<Life>, Failure> {
-        let connection = &self.entry.connection;
-        if let Some(life) = connection.life() {
+        if let Some(life) = self.lane.life() {
             return Ok(life);
         }
         if self.bridges()
-            && let Some(life) = connection.life_by(self.deadline).await
+            && let Some(life) = self.lane.life_by(self.deadline).await
         {
             return Ok(life);
         }
-        let why = connection.ready().err().unwrap_or_else(|| "the connection just came back".to_owned());
+        let why =
+            self.entry.connection.ready().err().unwrap_or_else(|| "the connection just came back".to_owned());
         Err(unavailable(why))
     }
 

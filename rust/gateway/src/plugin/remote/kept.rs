@@ -155,7 +155,7 @@ impl Drop for InHand {
 async fn send(mut hand: InHand, life: Arc<Life>) {
     let Some(connection) = hand.connection.upgrade() else { return };
     let Some(call) = &hand.call else { return };
-    let waiting = connection.slots.open(call.id, &call.group);
+    let waiting = connection.own_lane().slots.open(call.id, &call.group);
     waiting.watch();
     let mut message = 0;
     let delivered = loop {
@@ -163,7 +163,7 @@ async fn send(mut hand: InHand, life: Arc<Life>) {
             break Err("no worker had room for it");
         }
         message += 1;
-        let reply_to = waiting.reply_subject(&connection.inbox, message);
+        let reply_to = waiting.reply_subject(&connection.own_lane().inbox, message);
         if life.client.publish_with_reply(call.subject.clone(), reply_to, call.frame.clone()).await.is_err() {
             return;
         }

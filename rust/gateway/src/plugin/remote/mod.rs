@@ -6,7 +6,9 @@
 
 /// One connection to a broker, as the data plane sees it.
 mod connection;
-/// The connection's thread: how it comes, goes and comes back.
+/// The ways of calls and answers, one for each data-plane thread.
+mod lane;
+/// How a lane's connection comes, goes and comes back.
 mod life;
 /// The servers of a broker, in the order in which they are tried.
 mod servers;
@@ -53,6 +55,7 @@ mod session;
 
 pub use connection::Connection;
 pub use counters::Counts;
+pub(crate) use lane::host_lanes;
 
 use super::{EntryTraits, Pending, PhaseCall, PluginEntry, PluginHost, UnknownEntry};
 use groups::Groups;

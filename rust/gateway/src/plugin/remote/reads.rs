@@ -79,7 +79,7 @@ impl Running<'_> {
         waiting: &Waiting,
     ) -> Result<(), Failure> {
         match timeout_at(self.deadline.into(), life.client.publish(subject, frame)).await {
-            Ok(Err(why)) if self.entry.connection.is_current(life) => {
+            Ok(Err(why)) if self.lane.is_current(life) => {
                 Err(unavailable(format!("the body could not be sent: {why}")))
             }
             // If the connection is lost, an event tells it.
