@@ -11,7 +11,8 @@ use super::life::Life;
 use super::workers::Group;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use nylon_wire::{CallId, Close, Kind, SessionId};
+use nylon_core::{Failure, FailureKind};
+use nylon_wire::{BodyFrame, CallId, Close, Kind, ReadFrame, SessionId};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -173,7 +174,14 @@ async fn send(mut hand: InHand, life: Arc<Life>) {
             Ok(Event::NoResponders(_) | Event::Frame(_, Kind::Busy, _)) => sleep(PAUSE).await,
             Ok(Event::Taken(_)) => {
                 // Its reply says nothing that is of use here; the end of the session comes behind it.
-                let _ = timeout_at(due.into(), waiting.event()).await;
+                if let Ok(Event::Frame(_, Kind::Read, frame)) = timeout_at(due.into(), waiting.event()).await
+                {
+                    refuse_body(&frame, call, &life).await;
+                }
+                break Ok(());
+            }
+            Ok(Event::Frame(_, Kind::Read, frame)) => {
+                refuse_body(&frame, call, &life).await;
                 break Ok(());
             }
             Ok(Event::Frame(..)) => break Ok(()),
@@ -190,5 +198,17 @@ async fn send(mut hand: InHand, life: Arc<Life>) {
         if (Close { session }).encode(&mut frame).is_ok() {
             connection.send_behind(call.subject, frame.into());
         }
+    }
+}
+
+/// A body is not kept along with its call.
+async fn refuse_body(frame: &Bytes, call: &KeptCall, life: &Life) {
+    let Ok(read) = ReadFrame::decode(frame) else { return };
+    let Ok(subject) = call.group.subjects.worker(read.worker.as_str()) else { return };
+    let why = Failure::new(FailureKind::BodyUnreadable, "the exchange was over before the broker was back");
+    let answer = BodyFrame { id: call.id, which: read.which, body: Err(why), remaining: call.patience };
+    let mut frame = Vec::with_capacity(160);
+    if answer.encode(&mut frame).is_ok() && life.client.publish(subject, frame.into()).await.is_err() {
+        tracing::debug!("a worker's question for a body was not answered: the connection is lost");
     }
 }

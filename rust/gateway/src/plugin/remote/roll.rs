@@ -2,8 +2,8 @@
 //!
 //! Everybody is asked (`$SRV.INFO`) at connect, then every [`ASK_EVERY`], and at once when a call to the group was
 //! not taken in time: who is frozen cannot be seen from the call, since the queue group does not tell whom it
-//! picked. Who does not answer within [`ANSWER_WITHIN`] is suspect; a suspect is also asked on its own subject,
-//! where the server says if it is gone. Not answering for [`FORGET_AFTER`] takes a worker out.
+//! picked. Who does not answer within [`ANSWER_WITHIN`] is suspect; a suspect is asked every second on its own
+//! subject, where the server says if it is gone. Not answering for [`FORGET_AFTER`] takes a worker out.
 
 use super::life::Life;
 use super::vigil::ANSWER_WITHIN;
@@ -14,11 +14,13 @@ use futures_util::StreamExt;
 use nylon_wire::{CallId, Envelope, Info, Kind, Leave, Probe};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 /// How often a group's workers are asked what they are.
 pub(super) const ASK_EVERY: Duration = Duration::from_secs(5);
-/// How often they are asked at most.
+/// How often one that does not answer is asked, on its own subject.
+const ASK_SUSPECTS_EVERY: Duration = Duration::from_secs(1);
+/// How often all are asked at most.
 const ASK_AT_MOST_EVERY: Duration = Duration::from_millis(100);
 /// How long a worker may stay silent: three questions, and a little.
 pub(super) const FORGET_AFTER: Duration = Duration::from_secs(16);
@@ -36,8 +38,8 @@ pub(super) async fn watch(life: Arc<Life>, group: Weak<Group>) -> Result<(), asy
         group.pardon();
     }
     let question = question();
-    let mut tick = interval(ASK_EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tick = every(ASK_EVERY);
+    let mut suspect_tick = every(ASK_SUSPECTS_EVERY);
     let mut last_asked: Option<Instant> = None;
     let mut open_roll: Option<(u32, Instant)> = None;
     loop {
@@ -53,39 +55,55 @@ pub(super) async fn watch(life: Arc<Life>, group: Weak<Group>) -> Result<(), asy
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            Some(message) = announcements.next() => {
-                let Some(group) = group.upgrade() else { return Ok(()) };
-                announced(&group, &message);
-                continue;
-            }
-            Some(message) = answers.next() => {
-                let Some(group) = group.upgrade() else { return Ok(()) };
-                answered(&group, &message, inbox.len() + 1);
-                continue;
-            }
-            () = due => {
-                let Some(group) = group.upgrade() else { return Ok(()) };
+        let happened = tokio::select! {
+            Some(message) = announcements.next() => Happened::Announced(message),
+            Some(message) = answers.next() => Happened::Answered(message),
+            () = due => Happened::RollOver,
+            () = wanted => Happened::Ask,
+            _ = tick.tick() => Happened::Ask,
+            _ = suspect_tick.tick() => Happened::AskSuspects,
+        };
+        let Some(group) = group.upgrade() else { return Ok(()) };
+        match happened {
+            Happened::Announced(message) => announced(&group, &message),
+            Happened::Answered(message) => answered(&group, &message, inbox.len() + 1),
+            Happened::RollOver => {
                 if let Some((roll, _)) = open_roll.take() {
                     group.end_roll(roll);
                 }
-                continue;
             }
-            () = wanted => {}
-            _ = tick.tick() => {}
-        }
-        let Some(group) = group.upgrade() else { return Ok(()) };
-        group.forget(FORGET_AFTER);
-        let (roll, suspects) = group.call_roll();
-        last_asked = Some(Instant::now());
-        // One that is open already ends in its own time.
-        open_roll = open_roll.or(Some((roll, Instant::now() + ANSWER_WITHIN)));
-        life.client.publish_with_reply(subjects.info(), format!("{inbox}.0"), Bytes::new()).await?;
-        for suspect in suspects {
-            let reply_to = format!("{inbox}.{}", suspect.number);
-            life.client.publish_with_reply(suspect.subject.clone(), reply_to, question.clone()).await?;
+            Happened::Ask => {
+                group.forget(FORGET_AFTER);
+                let roll = group.call_roll();
+                last_asked = Some(Instant::now());
+                // One that is open already ends in its own time.
+                open_roll = open_roll.or(Some((roll, Instant::now() + ANSWER_WITHIN)));
+                life.client.publish_with_reply(subjects.info(), format!("{inbox}.0"), Bytes::new()).await?;
+            }
+            Happened::AskSuspects => {
+                for suspect in group.suspects() {
+                    let reply_to = format!("{inbox}.{}", suspect.number);
+                    let subject = suspect.subject.clone();
+                    life.client.publish_with_reply(subject, reply_to, question.clone()).await?;
+                }
+            }
         }
     }
+}
+
+/// What a watch wakes up for.
+enum Happened {
+    Announced(Message),
+    Answered(Message),
+    RollOver,
+    Ask,
+    AskSuspects,
+}
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Asks one worker after a call that never was, which it answers with `unknown`.

@@ -363,12 +363,18 @@ impl Group {
         }
     }
 
-    /// Everybody is asked now. Gives the number of this roll-call, and those that may be frozen.
-    pub(super) fn call_roll(&self) -> (u32, Vec<Arc<Peer>>) {
-        let roll = self.roll.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+    /// Everybody is asked now. Gives the number of this roll-call.
+    pub(super) fn call_roll(&self) -> u32 {
+        self.roll.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    }
+
+    /// Those that may be frozen.
+    pub(super) fn suspects(&self) -> Vec<Arc<Peer>> {
+        if self.suspects.load(Ordering::Relaxed) == 0 {
+            return Vec::new();
+        }
         let members = self.members();
-        let suspects = members.all.values().map(|member| &member.peer).filter(|peer| peer.is_suspect());
-        (roll, suspects.cloned().collect())
+        members.all.values().map(|member| &member.peer).filter(|peer| peer.is_suspect()).cloned().collect()
     }
 
     /// The time to answer is over.
