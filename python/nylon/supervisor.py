@@ -20,6 +20,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 from nylon.observer import describe_entries
@@ -46,7 +47,10 @@ class Supervisor:
         workers: int,
         recycling: Recycling | None = None,
         environment: dict[str, str] | None = None,
+        ready_file: Path | None = None,
     ) -> None:
+        """`environment` is added to that of the processes; `ready_file` is there from the time when all of them serve
+        until the supervisor is told to stop."""
         if workers < 1:
             raise ValueError(f"workers is {workers}: at least one process is needed")
         self.spec = spec
@@ -57,6 +61,7 @@ class Supervisor:
         """All that live, those that drain or are about to be put into a slot included."""
         self._recycling = recycling or Recycling()
         self._environment = environment
+        self._ready_file = ready_file
         self._renewal = Renewal(self)
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -100,6 +105,7 @@ class Supervisor:
             return
         self.stopping = True
         self._over.set()
+        self._say_ready(False)
         logger.info("draining %d workers (at most %g s)", len(self.processes), self._drain_timeout)
         for worker in self.processes:
             worker.drain()
@@ -132,6 +138,7 @@ class Supervisor:
     async def run(self) -> int:
         """Run until stopped; the result is the exit code. No process of ours is left when this returns."""
         try:
+            self._say_ready(False)
             self._add(1)
             self.own(self._renewal.run())
             over = asyncio.create_task(self._over.wait())
@@ -153,6 +160,7 @@ class Supervisor:
     async def _end(self) -> None:
         """Whatever happened: kill and wait for every process that is left, cancel what runs."""
         self.stopping = True
+        self._say_ready(False)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -322,6 +330,18 @@ class Supervisor:
         if not self._announced and self.serving == self.workers:
             self._announced = True
             self.announce()
+            self._say_ready(not self.stopping)
+
+    def _say_ready(self, ready: bool) -> None:
+        if self._ready_file is None:
+            return
+        try:
+            if ready:
+                self._ready_file.touch()
+            else:
+                self._ready_file.unlink(missing_ok=True)
+        except OSError as error:
+            logger.error("ready file %s: %s", self._ready_file, error.strerror)
 
     def announce(self, what: str = "") -> None:
         """Say once for all of them what is served where."""

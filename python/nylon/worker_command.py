@@ -272,6 +272,16 @@ def worker(
             help="Replace a process that holds more memory than this, in the same way.",
         ),
     ] = None,
+    ready_file: Annotated[
+        Path | None,
+        option(
+            LIFE,
+            "--ready-file",
+            variable="NYLON_READY_FILE",
+            metavar="FILE",
+            help="Made once all workers serve, removed when they are told to stop: for an orchestrator's probe.",
+        ),
+    ] = None,
     # ---- development ----
     reload: Annotated[
         bool,
@@ -354,6 +364,7 @@ def worker(
         config=config,
         recycling=Recycling(max_requests=max_requests, jitter=max_requests_jitter, max_rss=max_rss),
         reload_dirs=[str(path) for path in reload_dir or watched(plugin, app_dir)] if reload else (),
+        ready_file=text(ready_file),
         **options,
     )
     raise typer.Exit(code)

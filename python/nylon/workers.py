@@ -38,6 +38,7 @@ def run_workers(
     config: str | None = None,
     recycling: Recycling | None = None,
     reload_dirs: Sequence[str] = (),
+    ready_file: str | None = None,
     **options: Any,
 ) -> int:
     """Run `workers` processes that serve `plugin` until SIGTERM or SIGINT.
@@ -45,8 +46,8 @@ def run_workers(
     `plugin` is `module:attribute` or `file.py:attribute`; `app_dir` is put on their import path. `servers`, `group` and
     `options` are fields of `WorkerOptions`; what is not given is taken from the plugin, where it is a
     `NatsPlugin`. `config` is JSON text or a file with it, for the plugin's `initialize`. `recycling` says when a
-    process is replaced. A change of a Python file in `reload_dirs` replaces all. The first signal drains (at most
-    `drain_timeout` seconds), a second one kills.
+    process is replaced. A change of a Python file in `reload_dirs` replaces all. `ready_file` is there while all serve,
+    for probes. The first signal drains (at most `drain_timeout` seconds), a second one kills.
 
     Returns the exit code: 0 after a drain, 1 where no worker could serve or one had to be killed. Raises `ConfigError`
     for an option that cannot work.
@@ -57,15 +58,22 @@ def run_workers(
     for directory in reload_dirs:
         if not Path(directory).is_dir():
             raise ConfigError(f"{directory}: there is no such directory to watch")
-    return asyncio.run(_run(spec, workers, recycling, reload_dirs))
+    ready = Path(ready_file) if ready_file is not None else None
+    if ready is not None and not ready.parent.is_dir():
+        raise ConfigError(f"ready file {ready}: there is no directory {ready.parent}")
+    return asyncio.run(_run(spec, workers, recycling, reload_dirs, ready))
 
 
 async def _run(
-    spec: WorkerSpec, workers: int, recycling: Recycling | None, reload_dirs: Sequence[str]
+    spec: WorkerSpec,
+    workers: int,
+    recycling: Recycling | None,
+    reload_dirs: Sequence[str],
+    ready_file: Path | None,
 ) -> int:
     # Python compares a compiled file's date in whole seconds: two edits within one must not be taken for one.
     environment = {"PYTHONDONTWRITEBYTECODE": "1"} if reload_dirs else None
-    supervisor = Supervisor(spec, workers, recycling, environment)
+    supervisor = Supervisor(spec, workers, recycling, environment, ready_file)
     if reload_dirs:
         supervisor.own(_reload_on_change(supervisor, reload_dirs))
     with _signals(supervisor):

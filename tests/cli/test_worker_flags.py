@@ -62,6 +62,7 @@ FLAGS = [
     ("--drain-timeout", "NYLON_DRAIN_TIMEOUT", "1.5", {"drain_timeout": 1.5}),
     ("--max-requests", "NYLON_MAX_REQUESTS", "1000", {"max_requests": 1000, "jitter": None}),
     ("--max-rss", "NYLON_MAX_RSS", "300", {"max_rss": 300.0}),
+    ("--ready-file", "NYLON_READY_FILE", "/tmp/ready", {"ready_file": "/tmp/ready"}),
     ("--app-dir", "NYLON_APP_DIR", "src", {"app_dir": "src"}),
     ("--config", "NYLON_PLUGIN_CONFIG", '{"a": 1}', {"config": '{"a": 1}'}),
 ]
@@ -96,7 +97,8 @@ def test_every_flag_and_every_variable_reaches_its_option(tmp_path):
 def test_what_is_not_given_is_left_to_the_plugin(tmp_path):
     limits = {"max_requests": None, "jitter": None, "max_rss": None}
     assert parsed(tmp_path) == {
-        "plugin": "app:plugin", "workers": 1, "app_dir": None, "config": None, "reload_dirs": [], **limits,
+        "plugin": "app:plugin", "workers": 1, "app_dir": None, "config": None, "reload_dirs": [],
+        "ready_file": None, **limits,
     }  # fmt: skip
 
 

@@ -159,3 +159,24 @@ def test_stop_during_a_reload_leaves_no_process(broker, supervised):
     running.process.send_signal(signal.SIGTERM)
     assert running.wait() == 0
     assert gone(workers)
+
+
+def test_ready_file_is_there_while_all_workers_serve(broker, supervised, tmp_path):
+    ready = tmp_path / "ready"
+    ready.touch()  # left by one that was killed
+    slow = "import time, os\nwhile os.path.exists('wait'): time.sleep(0.01)\n"
+    (tmp_path / "wait").touch()
+    running = supervised(slow + APP, servers=[broker.url], group="ready", workers=2, ready_file=str(ready))
+    running.until(lambda: not ready.exists())
+    (tmp_path / "wait").unlink()
+    running.until(ready.exists)
+    assert "serving group ready" in running.log
+    running.process.send_signal(signal.SIGTERM)
+    running.until(lambda: not ready.exists())
+    assert running.wait() == 0
+
+
+def test_ready_file_that_cannot_be_is_an_error(supervised, tmp_path):
+    running = supervised(group="ready", workers=1, ready_file=str(tmp_path / "nowhere" / "ready"))
+    assert running.wait() == 1
+    assert f"there is no directory {tmp_path}/nowhere" in running.log
