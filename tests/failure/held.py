@@ -1,6 +1,6 @@
 """A worker whose handlers say that they run, and go on when they are told: by files in a folder.
 
-    python held.py NATS-URL NAME FOLDER
+python held.py NATS-URL NAME FOLDER
 """
 
 import asyncio
