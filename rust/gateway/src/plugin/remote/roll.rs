@@ -122,8 +122,10 @@ fn announced(group: &Group, message: &Message) {
         Ok(_) | Err(nylon_wire::WireError::Kind { .. }) => Ok(()),
         Err(why) => Err(why),
     };
-    if let Err(why) = done {
-        tracing::warn!(group = %group.name, "an announcement of a worker is malformed: {why}");
+    if let Err(why) = done
+        && let Some(count) = group.counters.misbehaviour.add()
+    {
+        tracing::warn!(group = %group.name, count, "an announcement of a worker is malformed: {why}");
     }
 }
 
