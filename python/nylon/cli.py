@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import signal
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -84,33 +85,32 @@ def run(config: ConfigOption = None) -> None:
     gateway = Gateway.from_file(path)
     for warning in gateway.warnings:
         say(f"warning: {warning}")
-    # In threads of their own, so that this one stays free to take signals.
-    with (
-        ThreadPoolExecutor(1, thread_name_prefix="nylon-drain") as drain,
-        ThreadPoolExecutor(1, thread_name_prefix="nylon-reload") as reloads,
-        stop_signals(also=[signal.SIGHUP]) as wait_for_signal,
-    ):
+    with stop_signals(also=[signal.SIGHUP]) as wait_for_signal:
         gateway.start()
         say("nylon: listening on " + ", ".join(gateway.urls))
-        latest: Future[None] | None = None
+        # What takes time runs in threads of its own, so that this one stays free to take signals.
+        wanted = threading.Event()
+        threading.Thread(target=reload_when, args=(wanted, gateway), name="nylon-reload", daemon=True).start()
         while wait_for_signal() == signal.SIGHUP:
-            # One that has not begun will read what this signal is about.
-            if latest is None or latest.running() or latest.done():
-                latest = reloads.submit(reload_logged, gateway)
+            wanted.set()
         say("nylon: draining (once more to stop at once)")
-        drain.submit(gateway.stop).result()
+        with ThreadPoolExecutor(1, thread_name_prefix="nylon-drain") as pool:
+            pool.submit(gateway.stop).result()
 
 
-def reload_logged(gateway: Gateway) -> None:
-    """Reload; whatever comes of it is in the log."""
+def reload_when(wanted: threading.Event, gateway: Gateway) -> NoReturn:
+    """Reload each time that it is wanted; whatever comes of it is in the log, and the gateway goes on."""
     from nylon.errors import NylonError
 
-    try:
-        gateway.reload()
-    except NylonError:
-        pass  # `reload` has logged it, and the gateway goes on
-    except Exception:
-        logging.getLogger("nylon.gateway").exception("the reload failed, the running configuration stays")
+    while True:
+        wanted.wait()
+        wanted.clear()  # before the files are read: a change after that is wanted anew
+        try:
+            gateway.reload()
+        except NylonError:
+            pass  # `reload` has logged it
+        except Exception:
+            logging.getLogger("nylon.gateway").exception("the reload failed, the running configuration stays")
 
 
 @app.command()

@@ -17,7 +17,6 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +50,9 @@ class Control:
         self._listener = _listen(path)
         self._identity = _identity(path)
         self._woken, self._waking = socket.socketpair()
-        self._answering = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="nylon-control-answer")
         self._room = threading.BoundedSemaphore(_AT_ONCE)
         self._asking: set[socket.socket] = set()
+        self._answering: set[threading.Thread] = set()
         self._thread = threading.Thread(target=self._accept, name="nylon-control", daemon=True)
         self._thread.start()
 
@@ -69,9 +68,11 @@ class Control:
         if _identity(self.path) == self._identity:  # and not another gateway's, which has taken the place
             self.path.unlink(missing_ok=True)
 
-    def join(self) -> None:
-        """Waits for the questions that are being answered."""
-        self._answering.shutdown(wait=True)
+    def join(self, timeout: float) -> None:
+        """Waits for the questions that are being answered, for at most `timeout` seconds."""
+        until = time.monotonic() + timeout
+        for thread in list(self._answering):
+            thread.join(max(until - time.monotonic(), 0))
 
     def _accept(self) -> None:
         while True:
@@ -88,12 +89,16 @@ class Control:
             client.settimeout(_PATIENCE)
             if self._room.acquire(blocking=False):
                 self._asking.add(client)
-                self._answering.submit(self._serve, client)
+                # A daemon: a plugin whose `initialize` hangs in a reload must not keep the process from its end.
+                threading.Thread(
+                    target=self._serve, args=(client,), name="nylon-control-answer", daemon=True
+                ).start()
             else:
                 with contextlib.suppress(OSError), client:
                     _send(client, {"error": "too many commands are being answered: try again"})
 
     def _serve(self, client: socket.socket) -> None:
+        self._answering.add(threading.current_thread())
         try:
             with client:
                 try:
@@ -105,10 +110,12 @@ class Control:
         except (OSError, ValueError) as error:
             _log.warning("a command on the control socket was not answered: %s", error)
         finally:
+            self._answering.discard(threading.current_thread())
             self._room.release()
 
     def _answer(self, question: Any) -> dict[str, Any]:
-        command = self._commands.get(question.get("command", "")) if isinstance(question, dict) else None
+        name = question.get("command") if isinstance(question, dict) else None
+        command = self._commands.get(name) if isinstance(name, str) else None
         if command is None:
             return {"error": f"there is no such command; there are {', '.join(sorted(self._commands))}"}
         try:

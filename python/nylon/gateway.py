@@ -35,6 +35,8 @@ __all__ = ["Gateway", "Reloaded"]
 
 _log = logging.getLogger("nylon.gateway")
 
+#: Seconds that a stop waits for a reload, which has been told to give up.
+_RELOAD_PATIENCE = 5.0
 #: What a plugin given as an object says of itself in the text that is validated.
 _OBJECT = {"type": "python", "module": "nylon:NylonPlugin"}
 
@@ -172,21 +174,27 @@ class Gateway:
 
         Does nothing where the gateway does not run.
         """
-        # A reload that waits for its plugins holds the lock.
+        # A reload that waits for its plugins holds the lock; one whose `initialize` hangs is not waited for.
         self._core.hurry()
-        with self._changing:
+        held = self._changing.acquire(timeout=_RELOAD_PATIENCE)
+        try:
             if self._stopped.is_set():
                 return
             self._check_process()
+            if not held:
+                _log.warning("a reload still loads its plugins: it is left behind, and will be refused")
             try:
                 self._core.stop(grace)
                 self._close()
             finally:
                 _running.discard(self)
                 self._stopped.set()
+        finally:
+            if held:
+                self._changing.release()
         # Without the lock: a reload that is being asked for would wait for it, to be told that nothing runs.
         for control in self._former_controls:
-            control.join()
+            control.join(_RELOAD_PATIENCE if held else 0.0)
         self._former_controls.clear()
 
     def wait(self, timeout: float | None = None) -> bool:

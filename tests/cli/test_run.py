@@ -270,3 +270,16 @@ def test_sighup_with_a_wrong_file_changes_nothing_and_says_all_that_is_wrong(app
     running.wait_for("reloaded, generation 2: started none; kept p; ended none")
     running.send(signal.SIGINT)
     assert running.wait() == 0
+
+
+def test_reload_whose_initialize_hangs_does_not_keep_the_gateway_from_stopping(app, start):
+    (app / "nylon.yaml").write_text((app / "nylon.yaml").read_text() + "runtime: {grace_period_seconds: 1}\n")
+    running = start("nylon", "run", "-c", "nylon.yaml")
+    url = url_of(running)
+    hanging = "\n@plugin.initialize\ndef hang(config):\n    print('hangs', flush=True)\n    threading.Event().wait()\n"
+    (app / "app.py").write_text((app / "app.py").read_text() + hanging)
+    running.send(signal.SIGHUP)
+    running.wait_for("hangs")
+    assert get(url + "/hello") == (200, b"hello")
+    running.send(signal.SIGTERM)
+    assert running.wait() == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import threading
 import time
 from typing import Any
@@ -58,6 +60,20 @@ def test_switch_to_a_group_without_workers_is_refused_and_nothing_changes(versio
         assert ask(gateway, 5) == {"v2": 5}
 
 
+def test_switch_to_workers_that_lack_the_entry_is_refused(
+    versions: Versions, nylon_worker: StartWorker
+) -> None:
+    versions.worker("v1", "v1")
+    old = NylonPlugin()
+    old.request_filter("short")(lambda ctx: ctx.next())
+    nylon_worker(old, "v2", servers=(versions.nats,))
+    with versions.gateway(group="v1") as gateway:
+        versions.write(group="v2")
+        with pytest.raises(GatewayError, match=r'no worker of group "v2" has the entry "closure"'):
+            gateway.reload(wait=0.5)
+        assert ask(gateway, 5) == {"v1": 5}
+
+
 def test_forced_switch_goes_to_a_group_without_workers_and_says_so(versions: Versions) -> None:
     versions.worker("v1", "v1")
     with versions.gateway(group="v1", per_phase={"request_filter": {"retry": {"max": 0}}}) as gateway:
@@ -94,6 +110,31 @@ def test_unchanged_plugin_keeps_what_it_knows_of_its_workers(versions: Versions)
         for _ in range(5):
             assert gateway.reload(wait=0).kept == ["p"]
             assert ask(gateway, 2) == {"v1": 2}
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads and files in /proc")  # noqa: PTH112
+def test_thirty_switches_of_group_and_connection_leave_no_thread_and_no_socket(versions: Versions) -> None:
+    versions.worker("v1", "v1")
+    versions.worker("v2", "v2")
+
+    def what_is_open() -> tuple[int, int]:
+        gc.collect()
+        return tuple(len(os.listdir(f"/proc/self/{what}")) for what in ("task", "fd"))  # type: ignore[return-value]  # noqa: PTH208
+
+    with versions.gateway(group="v1") as gateway:
+        before = (0, 0)
+        for number in range(32):
+            version = f"v{number % 2 + 1}"
+            versions.write(group=version, messaging_options={"max_inflight": 100 + number})
+            assert gateway.reload().started == ["p"]
+            assert ask(gateway, 2) == {version: 2}
+            if number == 1:
+                eventually(lambda: gateway.status()["retiring"] == 0, "the end of what was replaced")
+                before = what_is_open()
+        eventually(
+            lambda: all(now <= then for now, then in zip(what_is_open(), before, strict=True)),
+            f"no more threads and files than before: {before}",
+        )
 
 
 # ---- canary ----

@@ -80,8 +80,8 @@ class Versions:
         self.nats = nats
         self._start = start
 
-    def write(self, **plugin: object) -> None:
-        """The file, with these keys of the plugin."""
+    def write(self, *, messaging_options: Config | None = None, **plugin: object) -> None:
+        """The file, with these keys of the plugin and of its connection."""
         paths = [
             route(f"/{entry}/{{number}}", middleware=[{"plugin": "p", "entry": entry}])
             for entry in ("short", "closure")
@@ -89,7 +89,7 @@ class Versions:
         config: Config = gateway_config(
             self._origin,
             paths,
-            messaging=[{"name": "nats", "servers": [self.nats]}],
+            messaging=[{"name": "nats", "servers": [self.nats], **(messaging_options or {})}],
             plugins=[{"name": "p", "messaging": "nats", **plugin}],
         )
         self.path.write_text(json.dumps(config))

@@ -29,6 +29,12 @@ pub trait PluginHost: Send + Sync {
         Ok(())
     }
 
+    /// Whether calls of these entries, which a plan names, can be expected to succeed now; an error says why not. Asked
+    /// before a plan takes over, where it is better to wait than to fail.
+    fn ready_for(&self, _entries: &[&str]) -> Result<(), String> {
+        self.ready()
+    }
+
     /// What it can tell of its calls, for people: an object.
     fn figures(&self) -> serde_json::Value {
         serde_json::Value::Object(serde_json::Map::new())

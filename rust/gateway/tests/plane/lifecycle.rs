@@ -2,6 +2,7 @@
 
 use crate::origin::Origin;
 use crate::{Client, Gateway, eventually};
+use nylon_gateway::server::StartError;
 use std::net::TcpListener;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
@@ -187,4 +188,80 @@ fn starting_and_stopping_leaves_nothing_behind() {
         let after = resources();
         after.0 < before.0 + 40 && after.1 < before.1 + 40
     });
+}
+
+/// Puts another configuration into the place of the running one.
+fn switch(gateway: &Gateway, config: &str) -> Result<nylon_gateway::server::Replaced, StartError> {
+    gateway.server.switch(Gateway::plan(config), Vec::new())
+}
+
+#[test]
+fn a_switch_changes_the_upstream_under_open_connections_on_every_thread() {
+    let (one, two) =
+        (Origin::answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none"), Origin::answering(OK));
+    let gateway = Gateway::start(&config("127.0.0.1:0", 3, one.port, ""));
+    let mut clients: Vec<_> = (0..12).map(|_| gateway.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.get("/x").body, b"one");
+    }
+    let before = gateway.server.addresses();
+    let replaced = switch(&gateway, &config("127.0.0.1:0", 3, two.port, "")).expect("switched");
+    assert_eq!(gateway.server.addresses(), before);
+    for client in &mut clients {
+        assert_eq!(client.get("/x").body, b"ok");
+    }
+    eventually("nobody has the plan before", || !replaced.is_in_use());
+}
+
+#[test]
+fn a_replaced_plan_is_in_use_for_as_long_as_a_request_that_began_with_it() {
+    let barrier = Arc::new(Barrier::new(2));
+    let held = barrier.clone();
+    let slow = Origin::start(move |connection| {
+        while connection.request()?.is_some() {
+            held.wait();
+            connection.write(OK)?;
+        }
+        Ok(())
+    });
+    let fast = Origin::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let gateway = Gateway::start(&config("127.0.0.1:0", 2, slow.port, ""));
+    let mut client = gateway.connect();
+    client.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+    eventually("the request is in flight", || slow.requests() == 1);
+    let replaced = switch(&gateway, &config("127.0.0.1:0", 2, fast.port, "")).expect("switched");
+    assert_eq!(gateway.connect().get("/x").status, 204);
+    assert!(replaced.is_in_use());
+    barrier.wait();
+    assert_eq!(client.response().status, 200);
+    eventually("nobody has the plan before", || !replaced.is_in_use());
+    assert_eq!(client.get("/x").status, 204);
+}
+
+#[test]
+fn addresses_come_and_go_on_every_thread_and_a_taken_one_changes_nothing() {
+    let origin = Origin::answering(OK);
+    let listening =
+        |addresses: &str| config("127.0.0.1:0", 3, origin.port, "").replace("['127.0.0.1:0']", addresses);
+    let gateway = Gateway::start(&listening("['127.0.0.1:0']"));
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let port = taken.local_addr().expect("address").port();
+    let refused = switch(&gateway, &listening(&format!("['127.0.0.1:0', '127.0.0.1:{port}']")));
+    assert!(refused.is_err_and(|error| error.to_string().contains("in use")));
+    assert_eq!(gateway.server.addresses().len(), 1);
+    for _ in 0..20 {
+        switch(&gateway, &listening("['127.0.0.1:0', '127.0.0.1:0']")).expect("switched");
+        let [first, second] = gateway.server.addresses()[..] else { panic!("two addresses") };
+        let mut kept: Vec<_> = (0..6).map(|_| Client::connect(first)).collect();
+        let mut ended: Vec<_> = (0..6).map(|_| Client::connect(second)).collect();
+        for client in kept.iter_mut().chain(&mut ended) {
+            assert_eq!(client.get("/x").status, 200);
+        }
+        switch(&gateway, &listening("['127.0.0.1:0']")).expect("switched");
+        ended.iter_mut().for_each(Client::assert_closed);
+        eventually("nobody listens there any more", || std::net::TcpStream::connect(second).is_err());
+        for client in &mut kept {
+            assert_eq!(client.get("/x").status, 200);
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod malformed;
 mod origin;
 
 use client::Client;
+use nylon_config::Plan;
 use nylon_gateway::server::{Server, StartError};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -37,9 +38,13 @@ impl Gateway {
     }
 
     pub(crate) fn try_start(config: &str) -> Result<Server, StartError> {
+        Server::start(Gateway::plan(config), Vec::new(), None)
+    }
+
+    pub(crate) fn plan(config: &str) -> Arc<Plan> {
         let loaded = nylon_config::parse_str("test.yaml", config, Path::new("."), &|_| None)
             .unwrap_or_else(|errors| panic!("{errors}\n{config}"));
-        Server::start(Arc::new(loaded.plan), Vec::new(), None)
+        Arc::new(loaded.plan)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

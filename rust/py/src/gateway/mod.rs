@@ -11,14 +11,13 @@ mod retirement;
 use crate::errors::ErrorClass;
 use crate::python_host::keep_thread_state;
 use hosts::{Hosted, Hosts, Ingredients, end};
-use nylon_config::plan::{Broker, Plan};
-use nylon_gateway::plugin::PluginHost;
+use nylon_config::plan::{Broker, Plan, ServiceKind};
 use nylon_gateway::server::{Server, StartError, ThreadHook};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use retirement::Retirement;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -143,7 +142,7 @@ impl GatewayCore {
         let hosts =
             Ingredients { py, plan: &plan, objects: plugins, brokers: &brokers, before: &[] }.hosts()?;
         let all = hosts.plugin_hosts();
-        py.detach(|| self.wait_until_ready(&all, READY_WAIT));
+        py.detach(|| self.wait_until(READY_WAIT, || all.iter().all(|host| host.ready().is_ok())));
         let hook: ThreadHook = Arc::new(keep_thread_state);
         match py.detach(|| Server::start(plan, all, Some(hook))) {
             Ok(server) => {
@@ -191,10 +190,13 @@ impl GatewayCore {
             py.detach(|| end(started.iter()));
             error
         };
-        let new: Vec<_> = started.iter().map(|hosted| hosted.host.clone()).collect();
-        py.detach(|| self.wait_until_ready(&new, waited));
-        let missing = reasons(&started);
-        if !missing.is_empty() && self.stopping.load(Ordering::Relaxed) {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(refused(ErrorClass::GatewayError.error(py, "the gateway is stopped")));
+        }
+        let missing = || unready(&next.plan, &started);
+        py.detach(|| self.wait_until(waited, || missing().is_empty()));
+        let missing = missing();
+        if self.stopping.load(Ordering::Relaxed) {
             return Err(refused(ErrorClass::GatewayError.error(py, "the gateway is stopped")));
         }
         if !missing.is_empty() && !force {
@@ -284,12 +286,9 @@ type Reloaded = (u64, Vec<String>, Vec<String>, Vec<String>, Vec<String>);
 impl GatewayCore {
     /// Gives brokers and workers that are there the moment they need to answer, so that the first request after a
     /// start or a reload is served like any other.
-    fn wait_until_ready(&self, hosts: &[Arc<dyn PluginHost>], time: Duration) {
+    fn wait_until(&self, time: Duration, is_so: impl Fn() -> bool) {
         let until = Instant::now() + time;
-        while hosts.iter().any(|host| host.ready().is_err())
-            && Instant::now() < until
-            && !self.stopping.load(Ordering::Relaxed)
-        {
+        while !is_so() && Instant::now() < until && !self.stopping.load(Ordering::Relaxed) {
             std::thread::sleep(READY_STEP);
         }
     }
@@ -313,6 +312,25 @@ fn reasons(hosted: &[Arc<Hosted>]) -> Vec<String> {
     let reason =
         |hosted: &Arc<Hosted>| Some(format!("plugin `{}`: {}", hosted.name, hosted.host.ready().err()?));
     hosted.iter().filter_map(reason).collect()
+}
+
+/// Why the plan's new hosts cannot run the entries that it names.
+fn unready(plan: &Plan, new: &[Arc<Hosted>]) -> Vec<String> {
+    let named = plan.routes.iter().flat_map(|route| &route.paths).flat_map(|path| {
+        let service = match &plan.services[path.service.0].kind {
+            ServiceKind::Plugin(middleware) => Some(&**middleware),
+            ServiceKind::Http { .. } => None,
+        };
+        path.middleware.iter().chain(service)
+    });
+    let named: BTreeSet<(usize, &str)> = named.map(|m| (m.plugin.0, m.entry.as_str())).collect();
+    let reason = |hosted: &Arc<Hosted>| {
+        let plugin = plan.plugins.iter().position(|plugin| plugin.name == hosted.name)?;
+        let entries: Vec<&str> =
+            named.iter().filter(|(index, _)| *index == plugin).map(|(_, entry)| *entry).collect();
+        Some(format!("plugin `{}`: {}", hosted.name, hosted.host.ready_for(&entries).err()?))
+    };
+    new.iter().filter_map(reason).collect()
 }
 
 /// What a reload cannot change: each setting that differs, as a warning.

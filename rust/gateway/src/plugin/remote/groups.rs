@@ -104,6 +104,9 @@ impl Groups {
     /// The entry's traits before it is known which group serves: what any of them wants, since a session that does
     /// not need it skips it. Chunks are given only where every group that filters the body takes them.
     pub(super) fn traits(&self, on: &[Arc<Served>]) -> EntryTraits {
+        if let [only] = on {
+            return only.known.traits();
+        }
         let sharing = || self.all.iter().zip(on).filter(|(share, _)| share.weight > 0);
         let traits = || sharing().map(|(_, on)| on.known.traits());
         let filters_body = |traits: &EntryTraits| traits.phases.contains(Phase::ResponseBodyFilter);

@@ -9,7 +9,7 @@
 
 use super::RemoteEntry;
 use super::call::{self, remote_session};
-use super::groups::Groups;
+use super::groups::{Groups, Share};
 use crate::plugin::{BodySource, Pending, PhaseCall, Session};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -125,7 +125,8 @@ impl MirrorEntry {
         if let Some(Mirrored(None)) = session {
             return self.drop_copy(&self.mirror.session, session);
         }
-        if self.mirror.groups.all().iter().all(|share| share.group.size() == 0) {
+        let alive = |share: &Share| share.group.size() > 0;
+        if self.entry.connection.life().is_none() || !self.mirror.groups.all().iter().any(alive) {
             return self.drop_copy(&self.mirror.no_worker, session);
         }
         if held(&call.exchange) > MAX_BODY {

@@ -128,6 +128,17 @@ impl PluginHost for RemoteHost {
         Ok(Arc::new(entry(&self.groups, mirror, true)))
     }
 
+    fn ready_for(&self, entries: &[&str]) -> Result<(), String> {
+        self.ready()?;
+        let sharing = self.groups.all().iter().filter(|share| share.weight > 0);
+        for group in sharing.map(|share| &share.group) {
+            if let Some(entry) = entries.iter().find(|entry| !group.has(entry)) {
+                return Err(format!("no worker of group {:?} has the entry {entry:?}", group.name));
+            }
+        }
+        Ok(())
+    }
+
     fn figures(&self) -> Value {
         let mut figures =
             json!({ "groups": self.groups.figures(), "connection": self.connection.counts().figures() });

@@ -179,6 +179,11 @@ impl Group {
         self.members().live().count()
     }
 
+    /// Whether a live worker has this entry.
+    pub(super) fn has(&self, entry: &str) -> bool {
+        self.members().live().any(|(_, shapes)| shapes.contains_key(entry))
+    }
+
     /// The worker with this id, announced or not; none if the id cannot be one.
     pub(super) fn peer(&self, id: &str) -> Option<Arc<Peer>> {
         let mut members = self.members();
