@@ -126,7 +126,7 @@ impl MirrorEntry {
             return self.drop_copy(&self.mirror.session, session);
         }
         let alive = |share: &Share| share.group.size() > 0;
-        if self.entry.connection.life().is_none() || !self.mirror.groups.all().iter().any(alive) {
+        if !self.entry.connection.own_lane().is_connected() || !self.mirror.groups.all().iter().any(alive) {
             return self.drop_copy(&self.mirror.no_worker, session);
         }
         if held(&call.exchange) > MAX_BODY {
