@@ -1,5 +1,7 @@
 """The deployment files, read by the programs that they are for: a typing error shows here, not in a cluster."""
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +40,38 @@ def test_what_the_dockerfile_copies_is_there():
     ]
     assert len(sources) >= 4
     assert [source for source in sources if not (root / source).exists()] == []
+
+
+def worker_command() -> list[str]:
+    """What the worker's image runs, behind `nylon`."""
+    [command] = re.findall(r'^CMD (\["worker".*\])$', (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    return json.loads(command)
+
+
+def test_workers_image_starts_what_can_be_served(nylon, nylon_nats):
+    env = {"NATS_SERVERS": nylon_nats.url, "NATS_GROUP": "auth_workers", "NYLON_READY_FILE": "/tmp/ready"}
+    done = nylon(*worker_command(), "--check", cwd=DEPLOY.parent / "nats-auth", **env)
+    assert done.code == 0, done.err
+    assert "group:    auth_workers" in done.out
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("compose.yaml", "stop_grace_period"), ("kubernetes/worker.yaml", "terminationGracePeriodSeconds")],
+)
+def test_worker_is_given_longer_than_it_takes_to_drain(name: str, key: str):
+    command = worker_command()
+    drain = float(command[command.index("--drain-timeout") + 1])
+    *_, grace = re.findall(
+        rf"{key}: (\d+)s?$", (DEPLOY / name).read_text(), re.MULTILINE
+    )  # the worker comes last
+    assert float(grace) >= drain + 5
+
+
+def test_probe_looks_for_the_file_that_the_worker_makes():
+    text = (DEPLOY / "kubernetes" / "worker.yaml").read_text()
+    [made] = re.findall(r"name: NYLON_READY_FILE, value: (\S+)}", text)
+    assert f"exec: {{command: [test, -e, {made}]}}" in text
 
 
 @pytest.mark.skipif(not compose(), reason="neither docker-compose nor docker's compose plugin is installed")

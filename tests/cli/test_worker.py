@@ -17,6 +17,8 @@ plugin = NylonPlugin()
 
 @plugin.request_filter("who")
 def who(ctx):
+    if ctx.request.path == "/raise":
+        raise RuntimeError("no such luck")
     ctx.response.body_text(str(os.getpid()))
     ctx.end()
 """
@@ -64,6 +66,25 @@ def test_workers_answer_and_are_gone_after_a_signal(app, start, nylon_nats, nylo
     running.send(signal.SIGTERM)
     assert running.wait() == 0
     assert not any(psutil.pid_exists(pid) for pid in children)
+
+
+def test_raise_is_the_clients_500_and_the_log_of_a_worker_that_lives_on(
+    app, start, nylon_nats, nylon_gateway
+):
+    import httpx
+
+    running = start("nylon", "worker", "app:plugin", "--nats", nylon_nats.url, "--group", "cli_raise")
+    running.wait_for("serving group cli_raise")
+    gateway = nylon_gateway(gateway_config(nylon_nats.url, "cli_raise"))
+    pids = pids_answering(gateway, 1)
+    answer = httpx.get(gateway.urls[0] + "/raise")
+    assert answer.status_code == 500
+    assert "luck" not in answer.text
+    assert answer.json()["request_id"] in running.wait_for("request_filter handler raised RuntimeError")
+    assert re.match(r".* worker 1 \[\d+\] \| ", running.wait_for("request_filter handler raised"))
+    running.wait_for("Traceback (most recent call last)")
+    running.wait_for("RuntimeError: no such luck")
+    assert pids_answering(gateway, 1) == pids
 
 
 def test_settings_may_come_from_the_environment_and_the_file_from_a_path(app, start, nylon_nats, tmp_path):
