@@ -19,7 +19,7 @@ from chaos.place import HERE, Place
 from support.configs import Config
 from support.waiting import eventually
 
-RATE = 120.0
+RATE = 80.0
 PATIENCE = 30.0
 
 
