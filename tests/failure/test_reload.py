@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -378,6 +379,7 @@ def test_fifty_reloads_leave_no_thread_socket_or_memory(site: Site, origin: Orig
         eventually(lambda: f"shutdown v{number - 1:03}" in site.record, "the old plugin's shutdown")
 
     site.write_plugin("v000")
+    modules = len([name for name in sys.modules if name.startswith("_nylon_plugin_")])
     with site.start() as gateway:
         for number in range(1, 11):
             reload(number)
@@ -389,6 +391,9 @@ def test_fifty_reloads_leave_no_thread_socket_or_memory(site: Site, origin: Orig
             f"no more threads and files than before: {before}",
         )
         assert process.memory_info().rss - memory < 16 * 1024 * 1024
+        assert gateway.status()["retiring"] == 0
+        # The live plugin's module is left, and no other.
+        assert len([name for name in sys.modules if name.startswith("_nylon_plugin_")]) == modules + 1
 
 
 def test_reloads_at_once_wait_for_each_other(site: Site) -> None:

@@ -23,8 +23,8 @@ fn resources() -> (usize, usize) {
     (count("/proc/self/fd"), count("/proc/self/task"))
 }
 
-#[test]
-fn a_stop_finishes_what_is_in_flight_and_closes() {
+/// An origin that answers each request once the test has come to the barrier as well.
+fn origin_at_a_barrier() -> (Origin, Arc<Barrier>) {
     let barrier = Arc::new(Barrier::new(2));
     let held = barrier.clone();
     let origin = Origin::start(move |connection| {
@@ -34,6 +34,12 @@ fn a_stop_finishes_what_is_in_flight_and_closes() {
         }
         Ok(())
     });
+    (origin, barrier)
+}
+
+#[test]
+fn a_stop_finishes_what_is_in_flight_and_closes() {
+    let (origin, barrier) = origin_at_a_barrier();
     let gateway = Gateway::to(&[origin.port], "");
     let mut idle = gateway.connect();
     idle.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -215,15 +221,7 @@ fn a_switch_changes_the_upstream_under_open_connections_on_every_thread() {
 
 #[test]
 fn a_replaced_plan_is_in_use_for_as_long_as_a_request_that_began_with_it() {
-    let barrier = Arc::new(Barrier::new(2));
-    let held = barrier.clone();
-    let slow = Origin::start(move |connection| {
-        while connection.request()?.is_some() {
-            held.wait();
-            connection.write(OK)?;
-        }
-        Ok(())
-    });
+    let (slow, barrier) = origin_at_a_barrier();
     let fast = Origin::answering("HTTP/1.1 204 No Content\r\n\r\n");
     let gateway = Gateway::start(&config("127.0.0.1:0", 2, slow.port, ""));
     let mut client = gateway.connect();
