@@ -4,12 +4,13 @@
 //! is looked after: by the watch of vigil.rs, with questions to the worker that took it.
 
 use super::call::Running;
-use super::correlation::{Event, Waiting};
+use super::correlation::Waiting;
 use super::course::Target;
 use super::life::Life;
 use super::outgoing::in_buffer;
 use super::peer::Peer;
-use super::vigil::{Due, Vigil};
+use super::slot::Event;
+use super::vigil::{Due, STALL, Vigil};
 use bytes::Bytes;
 use nylon_core::{Failure, FailureKind};
 use nylon_wire::{
@@ -78,8 +79,15 @@ impl Running<'_> {
         loop {
             let look = vigil.wake_at(waiting.is_taken()).map_or(self.deadline, |at| at.min(self.deadline));
             let Ok(event) = timeout_at(look.into(), waiting.event()).await else {
-                if Instant::now() >= self.deadline {
+                let now = Instant::now();
+                if now >= self.deadline {
                     return Err(self.timed_out(waiting));
+                }
+                // Answers come in on this very thread as a rule: after a stall of it they are still to be read.
+                let late = now.saturating_duration_since(look);
+                if late > STALL {
+                    vigil.excuse(late);
+                    continue;
                 }
                 match self.look(life, waiting, vigil).await? {
                     Some(heard) => return Ok(heard),

@@ -9,6 +9,7 @@
 
 use super::counters::Counters;
 use super::peer::Peer;
+use super::slot::{Event, OpenCall};
 use super::workers::Group;
 use async_nats::{Message, StatusCode};
 use bytes::Bytes;
@@ -29,21 +30,6 @@ const MAX_WAITING: usize = 2 * nylon_wire::limits::WINDOW as usize;
 /// Answers up to this size are copied out of the connection's read buffer, which they would keep alive whole.
 const COPY_UP_TO: usize = 16 * 1024;
 
-/// What came in for a call.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// The server knows nobody who listens where this message of the call was sent.
-    NoResponders(u32),
-    /// A frame of a worker, on the reply subject of this message of the call.
-    Frame(u32, Kind, Bytes),
-    /// Something that is no frame.
-    Malformed(WireError),
-    /// A worker has the call: news only for one that asked to be woken for it.
-    Taken(u32),
-    /// The connection is lost.
-    Lost,
-}
-
 /// The calls in flight on one connection.
 pub(super) struct Slots {
     shards: [Mutex<Shard>; SHARDS as usize],
@@ -62,55 +48,6 @@ struct Slot {
     generation: u32,
     /// None while the slot is free.
     call: Option<OpenCall>,
-}
-
-struct OpenCall {
-    id: CallId,
-    group: Arc<Group>,
-    /// The worker in whose load the call counts: the one it was sent to, or that took it.
-    worker: Option<Arc<Peer>>,
-    /// Which message of the call the worker took, once it did.
-    taken: Option<u32>,
-    /// That worker was granted the call, so no other one has it.
-    pinned: bool,
-    /// Wake the call when a worker takes it.
-    watching: bool,
-    news: bool,
-    lost: bool,
-    events: VecDeque<Event>,
-    waker: Option<Waker>,
-}
-
-impl OpenCall {
-    /// Counts the call in the load of `worker` from now on. `freed` if that makes room where it was before: a worker
-    /// that refused the call, or does not answer, has none.
-    fn assign(&mut self, worker: Option<Arc<Peer>>, freed: bool) {
-        let same = match (&self.worker, &worker) {
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
-            (old, new) => old.is_none() && new.is_none(),
-        };
-        if same {
-            return;
-        }
-        if let Some(new) = &worker {
-            self.group.load(new);
-        }
-        if let Some(old) = std::mem::replace(&mut self.worker, worker) {
-            self.group.unload(&old, freed);
-        }
-    }
-
-    fn next(&mut self) -> Option<Event> {
-        if let Some(event) = self.events.pop_front() {
-            return Some(event);
-        }
-        if std::mem::take(&mut self.news)
-            && let Some(taken) = self.taken
-        {
-            return Some(Event::Taken(taken));
-        }
-        std::mem::take(&mut self.lost).then_some(Event::Lost)
-    }
 }
 
 thread_local! {

@@ -5,9 +5,9 @@
 //! may have taken is not sent again.
 
 use super::connection::Connection;
-use super::correlation::Event;
 use super::counters::Counters;
 use super::life::Life;
+use super::slot::Event;
 use super::workers::Group;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};

@@ -14,8 +14,14 @@ mod life;
 mod servers;
 /// Who the gateway is to a broker, and how it knows the broker.
 mod access;
+/// A call in flight, as those see it who bring its answers.
+mod slot;
 /// Which answer belongs to which call.
 mod correlation;
+/// What a group's entries handle.
+mod entries;
+/// Calls that wait for a worker to have room.
+mod room;
 /// The workers of a group, what their entries handle, and which to choose.
 mod workers;
 /// One worker as the calls see it.

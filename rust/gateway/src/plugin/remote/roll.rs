@@ -6,7 +6,7 @@
 //! subject, where the server says if it is gone. Not answering for [`FORGET_AFTER`] takes a worker out.
 
 use super::life::Life;
-use super::vigil::ANSWER_WITHIN;
+use super::vigil::{ANSWER_WITHIN, STALL};
 use super::workers::Group;
 use async_nats::{Message, StatusCode};
 use bytes::Bytes;
@@ -68,8 +68,14 @@ pub(super) async fn watch(life: Arc<Life>, group: Weak<Group>) -> Result<(), asy
             Happened::Announced(message) => announced(&group, &message),
             Happened::Answered(message) => answered(&group, &message, inbox.len() + 1),
             Happened::RollOver => {
-                if let Some((roll, _)) = open_roll.take() {
-                    group.end_roll(roll);
+                if let Some((roll, until)) = open_roll.take() {
+                    let late = until.elapsed();
+                    if late > STALL {
+                        // This side stood still: the answers are still to be read.
+                        open_roll = Some((roll, until + late + STALL));
+                    } else {
+                        group.end_roll(roll);
+                    }
                 }
             }
             Happened::Ask => {

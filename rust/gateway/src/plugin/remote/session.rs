@@ -1,9 +1,10 @@
 //! A session's home: the worker that has its closures.
 
 use super::connection::Connection;
+use super::entries::Known;
 use super::mirror::Mirrored;
 use super::peer::Peer;
-use super::workers::{Group, Known};
+use super::workers::Group;
 use nylon_core::PhaseMask;
 use nylon_wire::{Close, SessionId};
 use std::sync::Arc;

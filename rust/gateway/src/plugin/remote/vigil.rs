@@ -12,6 +12,8 @@ pub(super) const PROBE_AFTER: Duration = Duration::from_millis(100);
 pub(super) const ACK_WITHIN: Duration = Duration::from_millis(250);
 /// A worker that is there answers a question within this time.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(250);
+/// A look that comes later than this after its time means that this side stood still.
+pub(super) const STALL: Duration = Duration::from_millis(50);
 /// The pause after the first answer; it doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
@@ -85,6 +87,15 @@ impl Vigil {
                 Due::Roll
             }
             (None, false) => Due::Nothing,
+        }
+    }
+
+    /// This side stood still for a while, its ears included: what it heard nothing of in that time says nothing.
+    pub(super) fn excuse(&mut self, stall: Duration) {
+        self.sent += stall;
+        self.next += stall;
+        if let Some((_, at)) = &mut self.asked {
+            *at += stall;
         }
     }
 
@@ -175,6 +186,20 @@ mod tests {
         assert_eq!(vigil.wake_at(true), Some(start + ms(350)));
         assert_eq!(vigil.due(start + ms(350), true), Due::NoAnswer);
         assert_eq!(vigil.due(start + ms(351), true), Due::Nothing);
+    }
+
+    #[test]
+    fn a_stall_of_this_side_is_not_the_workers() {
+        let start = Instant::now();
+        let mut untaken = Vigil::over_call(start, false);
+        untaken.excuse(ms(1000));
+        assert_eq!(untaken.due(start + ms(1000), false), Due::Nothing);
+        assert_eq!(untaken.due(start + ms(1250), false), Due::Silence);
+        let mut asked = Vigil::over_call(start, false);
+        asked.asked(2, start + ms(100));
+        asked.excuse(ms(1000));
+        assert_eq!(asked.due(start + ms(1100), true), Due::Nothing);
+        assert_eq!(asked.due(start + ms(1350), true), Due::NoAnswer);
     }
 
     #[test]

@@ -3,20 +3,16 @@
 //! Workers announce themselves and answer when they are asked (roll.rs). The data plane reads what they handle as
 //! one atomic number per entry; the members themselves it looks at only while it chooses a worker itself, which it
 //! does as long as one of them is silent or full (the queue group would pick that one again).
-//!
-//! What is not known errs on the side of calling: while no worker is known, an entry has all phases, so that
-//! they fail by their policy instead of being skipped; a phase is skipped only when every live worker of the
-//! group says that it lacks it. The request body is not read ahead for an unknown entry: a worker that needs
-//! it asks for it. A response body goes by chunk only if every worker that filters it takes chunks.
 
 use super::counters::Counters;
+use super::entries::Known;
 use super::peer::{Peer, Standing, least_loaded};
+use super::room::Room;
 use super::tally::Tally;
-use crate::plugin::EntryTraits;
-use nylon_core::{Phase, PhaseMask};
+use nylon_core::Phase;
 use nylon_wire::{EntryShape, GroupSubjects, Info};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -29,31 +25,6 @@ const BUSY_FOR: Duration = Duration::from_millis(20);
 const MAX_UNANNOUNCED: usize = 4096;
 /// A frozen worker stays in its queue group for as long as the server keeps its connection, which is minutes.
 const REMEMBER_SUSPECTS: Duration = Duration::from_secs(900);
-
-const BODY: u16 = 1 << 4;
-const STREAM: u16 = 1 << 5;
-const SESSION: u16 = 1 << 6;
-const UNKNOWN: u16 = PhaseMask::ALL.bits() as u16 | SESSION;
-
-/// What is known of one entry, readable without a lock.
-#[derive(Clone)]
-pub(super) struct Known(Arc<AtomicU16>);
-
-impl Known {
-    pub(super) fn traits(&self) -> EntryTraits {
-        let bits = self.0.load(Ordering::Relaxed);
-        EntryTraits {
-            phases: PhaseMask::from_bits(bits as u8),
-            request_body: bits & BODY != 0,
-            stream: bits & STREAM != 0,
-        }
-    }
-
-    /// Whether a session's later phases must go to the worker that took its first one.
-    pub(super) fn keeps_sessions(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & SESSION != 0
-    }
-}
 
 /// One queue group as the gateway knows it.
 pub(super) struct Group {
@@ -78,37 +49,6 @@ pub(super) struct Group {
     born: Instant,
     turn: AtomicUsize,
     members: Mutex<Members>,
-}
-
-/// Calls that wait for a worker to have room.
-#[derive(Default)]
-pub(super) struct Room {
-    waiting: AtomicUsize,
-    pub(super) freed: Notify,
-}
-
-impl Room {
-    pub(super) fn is_awaited(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
-    }
-
-    /// Counts one that waits, until the value is dropped.
-    pub(super) fn wait(&self) -> impl Drop + '_ {
-        struct Waiter<'a>(&'a Room);
-        impl Drop for Waiter<'_> {
-            fn drop(&mut self) {
-                self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiter(self)
-    }
-
-    fn free_one(&self) {
-        if self.is_awaited() {
-            self.freed.notify_one();
-        }
-    }
 }
 
 #[derive(Default)]
@@ -169,7 +109,7 @@ impl Group {
         if let Some(known) = members.entries.get(name) {
             return known.clone();
         }
-        let known = Known(Arc::new(AtomicU16::new(members.summary(name))));
+        let known = Known::new(members.shapes(name));
         members.entries.insert(name.to_owned(), known.clone());
         known
     }
@@ -411,35 +351,21 @@ impl Members {
         Arc::new(Peer::new(id, subject, self.numbered, roll))
     }
 
-    fn publish(&self) {
-        for (name, known) in &self.entries {
-            known.0.store(self.summary(name), Ordering::Relaxed);
-        }
+    fn shapes(&self, entry: &str) -> impl Iterator<Item = &EntryShape> {
+        self.live().filter_map(move |(_, shapes)| shapes.get(entry))
     }
 
-    fn summary(&self, entry: &str) -> u16 {
-        let having: Vec<_> = self.live().filter_map(|(_, shapes)| shapes.get(entry)).collect();
-        if having.is_empty() {
-            return UNKNOWN;
+    fn publish(&self) {
+        for (name, known) in &self.entries {
+            known.update(self.shapes(name));
         }
-        let phases = having.iter().fold(PhaseMask::NONE, |all, shape| all.union(shape.phases));
-        let flag = |set, bit| if set { bit } else { 0 };
-        let filters_body =
-            having.iter().filter(|shape| shape.phases.contains(Phase::ResponseBodyFilter)).count();
-        let by_chunk = having
-            .iter()
-            .filter(|shape| shape.phases.contains(Phase::ResponseBodyFilter) && shape.stream)
-            .count();
-        u16::from(phases.bits())
-            | flag(having.iter().any(|shape| shape.request_body), BODY)
-            | flag(by_chunk > 0 && by_chunk == filters_body, STREAM)
-            | flag(having.iter().any(|shape| shape.session), SESSION)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nylon_core::PhaseMask;
     use nylon_wire::EntryInfo;
 
     fn group() -> Arc<Group> {
