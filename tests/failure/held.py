@@ -23,8 +23,8 @@ def say(what: str) -> None:
 
 async def hold(ctx: Any) -> None:
     say(f"ran-{ctx.attempt}")
-    while not (FOLDER / "go").exists():
-        await asyncio.sleep(0.005)  # noqa: ASYNC110 (the test is another process)
+    while not (FOLDER / "go").exists():  # noqa: ASYNC110 (the test is another process)
+        await asyncio.sleep(0.005)
 
 
 @plugin.request_filter("held")
