@@ -41,6 +41,13 @@ class Execution(StrEnum):
     inline = "inline"
 
 
+class Transport(StrEnum):
+    """How a worker takes its messages from its connection."""
+
+    hooked = "hooked"
+    plain = "plain"
+
+
 def option(panel: str, *flags: str, variable: str, help: str, **more: Any) -> Any:
     """An option with its environment variable, in a panel of the help."""
     return typer.Option(*flags, envvar=variable, help=help, rich_help_panel=panel, show_default=False, **more)
@@ -227,6 +234,16 @@ def worker(
             help="The pool's size, for def handlers. Default: 4.",
         ),
     ] = None,
+    transport: Annotated[
+        Transport | None,
+        option(
+            CAPACITY,
+            "--transport",
+            variable="NYLON_TRANSPORT",
+            help="How messages come in: from the connection's bytes (default), or through nats-py's own callbacks, "
+            "which is slower and needs nothing but its public API.",
+        ),
+    ] = None,
     # ---- life ----
     drain_timeout: Annotated[
         float | None,
@@ -341,6 +358,7 @@ def worker(
         "concurrency": concurrency,
         "execution": execution.value if execution is not None else None,
         "threads": threads,
+        "transport": transport.value if transport is not None else None,
         "drain_timeout": drain_timeout,
     }
     # Who the worker is: the workers see these variables too, and know when they count beside what the plugin says.

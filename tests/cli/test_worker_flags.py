@@ -59,6 +59,7 @@ FLAGS = [
     ("--concurrency", "NYLON_CONCURRENCY", "7", {"concurrency": 7}),
     ("--execution", "NYLON_EXECUTION", "inline", {"execution": "inline"}),
     ("--threads", "NYLON_THREADS", "2", {"threads": 2}),
+    ("--transport", "NYLON_TRANSPORT", "plain", {"transport": "plain"}),
     ("--drain-timeout", "NYLON_DRAIN_TIMEOUT", "1.5", {"drain_timeout": 1.5}),
     ("--max-requests", "NYLON_MAX_REQUESTS", "1000", {"max_requests": 1000, "jitter": None}),
     ("--max-rss", "NYLON_MAX_RSS", "300", {"max_rss": 300.0}),

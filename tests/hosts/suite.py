@@ -15,7 +15,8 @@ from support.processes import GatewayProcess, Process, WorkerProcess
 from support.waiting import eventually
 
 HERE = Path(__file__).resolve().parent
-HOSTS = ("python", "python-inline", "remote")
+HOSTS = ("python", "python-inline", "remote", "remote-plain")
+"""`remote-plain` is a worker on nats-py's public API alone: the reference for the path that is not."""
 CONFIG = {"greeting": "hello"}
 """What the plugin's `initialize` gets."""
 
@@ -53,10 +54,18 @@ def running_host(
         origin = stack.enter_context(Origin())
         worker = None
         sections: Config = {}
-        if name == "remote":
+        if name.startswith("remote"):
             nats = request.getfixturevalue("nylon_nats")
+            group = f"{group}-{name}"
+            transport = "plain" if name == "remote-plain" else "hooked"
             worker = stack.enter_context(
-                WorkerProcess("entries:plugin", nats=nats.url, group=group, app_dir=HERE)
+                WorkerProcess(
+                    "entries:plugin",
+                    nats=nats.url,
+                    group=group,
+                    app_dir=HERE,
+                    arguments=("--transport", transport),
+                )
             )
             worker.await_serving()
             sections["messaging"] = [{"name": "nats", "servers": [nats.url]}]
