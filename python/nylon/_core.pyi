@@ -614,7 +614,7 @@ class Worker:
         """Takes a subscription's messages out of the bytes."""
 
     def online(self, max_payload: int) -> None:
-        """Connected and subscribed. Follow with `wake`."""
+        """Connected and subscribed. What has waited is written, or, with `plain`, can be taken now."""
 
     def offline(self) -> None:
         """The connection is gone."""

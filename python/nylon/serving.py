@@ -192,7 +192,7 @@ class Serving:
         """The connection is up and subscribed: send what waits, say what is served here."""
         client = self._broker.client
         self._core.online(client.max_payload)
-        self._on_wake()
+        self._publish_soon()
         await client.publish(self._core.announce_subject, self._core.info())
 
     def _offline(self) -> None:
@@ -212,6 +212,10 @@ class Serving:
     def _on_wake(self) -> None:
         """A thread, or a handler that waited, has left something to send."""
         self._core.wake()
+        self._publish_soon()
+
+    def _publish_soon(self) -> None:
+        """The plain path's way out."""
         if self._plain and self._publishing is None:
             self._publishing = self._loop.create_task(self._publish())
 

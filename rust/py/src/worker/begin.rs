@@ -109,6 +109,7 @@ impl Shared {
             if !call.is_closed() {
                 self.remember(call);
             }
+            self.flush_much(py);
         }
     }
 

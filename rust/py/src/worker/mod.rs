@@ -180,9 +180,11 @@ impl Worker {
         self.shared.take_subscription(sid, own);
     }
 
-    /// Connected and subscribed; the server takes payloads of so many bytes. Follow with `wake`.
-    fn online(&self, max_payload: usize) {
+    /// Connected and subscribed; the server takes payloads of so many bytes. Writes what has waited for that; with
+    /// `plain`, take it now.
+    fn online(&self, py: Python<'_>, max_payload: usize) -> PyResult<()> {
         self.shared.online(max_payload);
+        self.wake(py)
     }
 
     /// The connection is gone.

@@ -9,9 +9,14 @@
 
 use std::ops::Range;
 
-/// Most bytes that wait for a connection. A gateway asks again for a reply that got lost, so what does not fit
-/// is better dropped and counted than kept without end.
-const MAX_WAITING: usize = 8 << 20;
+/// Most bytes that wait for a connection: a reply of the largest kind for each call that a worker runs by default, and
+/// as much again. A gateway asks again for a reply that got lost, so what does not fit is better dropped and counted
+/// than kept without end.
+const MAX_WAITING: usize = 32 << 20;
+/// Most bytes of a body's parts among them: they are in no hurry, and must not keep a reply out.
+const MAX_PARTS: usize = 8 << 20;
+/// So many bytes are written at once, without waiting for the end of a batch.
+const ENOUGH: usize = 1 << 20;
 /// What nats-server allows if it has not said anything else.
 const DEFAULT_MAX_PAYLOAD: usize = 1 << 20;
 /// A buffer that grew beyond this is given back after it was written.
@@ -66,10 +71,14 @@ impl Outbox {
         self.max_payload
     }
 
-    /// Whether a publication of about so many bytes would be taken.
+    /// Whether a part of a body of about so many bytes would be taken.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        // Twice as much, so that a body's parts never keep a small frame out.
-        self.commands.len() + 2 * bytes <= MAX_WAITING
+        self.commands.len() + bytes <= MAX_PARTS
+    }
+
+    /// Whether there is enough for a write of its own.
+    pub(crate) fn has_enough(&self) -> bool {
+        self.commands.len() >= ENOUGH
     }
 
     /// Whether there is nothing to write.

@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     outbox: Mutex<Outbox>,
     link: Mutex<Link>,
     in_flight: AtomicUsize,
+    /// Enough waits to be written before the batch is over.
+    flush_soon: AtomicBool,
     batching: AtomicBool,
 }
 
@@ -100,6 +102,7 @@ impl Shared {
             subscriptions: Mutex::default(),
             link: Mutex::default(),
             in_flight: AtomicUsize::new(0),
+            flush_soon: AtomicBool::new(false),
             batching: AtomicBool::new(false),
         }
     }
@@ -186,6 +189,15 @@ impl Shared {
         write.bind(py).call1((commands,)).map(drop)
     }
 
+    /// Writes what waits if it is much: between the handlers of a batch.
+    pub(crate) fn flush_much(&self, py: Python<'_>) {
+        if self.flush_soon.swap(false, SeqCst)
+            && let Err(error) = self.flush(py)
+        {
+            super::report::error(py, "writing to the broker failed", &error);
+        }
+    }
+
     /// What waits, for the plain path.
     pub(crate) fn publications<T>(&self, each: impl FnMut(Publication<'_>) -> T) -> Vec<T> {
         if !locked(&self.link).online {
@@ -231,7 +243,11 @@ impl Shared {
         let mut outbox = locked(&self.outbox);
         let was_empty = outbox.is_empty();
         outbox.publish(subject, b"", frame)?;
+        let has_enough = outbox.has_enough();
         drop(outbox);
+        if has_enough {
+            self.flush_soon.store(true, SeqCst);
+        }
         // Ordered after the push: whoever ends a batch after this looks into the outbox once more.
         if was_empty && (self.setup.plain || !self.batching.load(SeqCst)) {
             self.wake.set();
