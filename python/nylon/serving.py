@@ -27,6 +27,7 @@ from nylon.micro import WorkerService
 from nylon.observer import Observer, describe_entries
 from nylon.plugin import NylonPlugin
 from nylon.stepper import Stepper
+from nylon.transport import drain, round_trip
 
 __all__ = ["Serving", "served_phases", "serving_of"]
 
@@ -184,7 +185,7 @@ class Serving:
             # A message that came before these lines took the callback, and was served all the same.
             core.take_subscription(self._own._id, True)
             core.take_subscription(self._calls._id, False)
-        await client.flush()
+        await round_trip(client)
         await self._online()
         self._observer.serving(self)
 
@@ -303,26 +304,22 @@ class Serving:
                 # No answer to $SRV.INFO may come after `leave`: it would bring the worker back.
                 await self._service.stop()
                 await client.publish(core.announce_subject, core.leave())
-                await self._calls.drain()  # type: ignore[no-untyped-call]  # nats-py does not annotate it
+                await drain(client, self._calls)
             await self._finish_calls(deadline)
             if client.is_connected:
-                core.wake()
-                if self._publishing is not None:
-                    await self._publishing
-                await self._own.drain()  # type: ignore[no-untyped-call]
+                await drain(client, self._own)
                 # What was on its way to the own subject when that was given up has come with the flush: a gateway that
                 # did not know yet, or the next phase of an exchange.
                 await self._finish_calls(deadline)
-                core.wake()
-                if self._publishing is not None:
-                    await self._publishing
                 await client.drain()
         except nats.errors.Error as error:
             # The broker is away: the closed connection tells it the same.
             logger.warning("drained without the broker: %s", describe(error))
 
     async def _finish_calls(self, deadline: float) -> None:
+        """Until nothing runs, no session is open, and every reply has been written."""
         core, client = self._core, self._broker.client
+        await self._handed_over()
         while core.in_flight or core.sessions or (core.unsent and client.is_connected):
             if self._loop.time() >= deadline:
                 logger.warning(
@@ -332,8 +329,11 @@ class Serving:
                     core.sessions,
                 )
                 core.give_up()
-                return
+                break
             await asyncio.sleep(0.01)
+        self._on_wake()
+        if self._publishing is not None:
+            await self._publishing
 
     @property
     def servers(self) -> str:

@@ -4,8 +4,8 @@ nats-py owns the connection: connect, authentication, TLS, reconnect, drain. Thi
 of ours between the socket and the stream that nats-py reads, so that the worker's own messages are dispatched
 in `data_received` and never pass nats-py's parser and queues; all other bytes go on as they came.
 
-Both `Client._transport` and `TcpTransport` are nats-py's private API, hence the narrow version range in
-pyproject.toml and the contract tests in tests/failure/test_worker_connection.py.
+`Client._transport`, `TcpTransport` and `Client._send_unsubscribe` are nats-py's private API, hence the narrow version
+range in pyproject.toml and the contract tests in tests/failure/test_worker_connection.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from urllib.parse import ParseResult
 
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
 ProtocolFactory = Callable[[asyncio.BaseTransport, asyncio.BaseProtocol], asyncio.BaseProtocol]
@@ -79,3 +80,23 @@ class HookedTransport(BoundedTransport):
 def install(client: Client, protocol_factory: ProtocolFactory | None) -> None:
     """Make `client`, which has not connected yet, use a `HookedTransport`, or without a factory the one below it."""
     client._transport = HookedTransport(protocol_factory) if protocol_factory else BoundedTransport()
+
+
+async def round_trip(client: Client) -> None:
+    """Return when the broker has done all that it was told before.
+
+    nats-py's `flush` writes its PING at once, past what waits for the next turn of the loop: subscriptions, their ends,
+    publications. So only a second one is behind them for sure.
+    """
+    await client.flush()
+    await client.flush()
+
+
+async def drain(client: Client, subscription: Subscription) -> None:
+    """End a subscription, and return when the last of its messages has been handed over.
+
+    nats-py's own drain forgets the subscription after one PING, and then throws away what still comes.
+    """
+    await client._send_unsubscribe(subscription._id)
+    await round_trip(client)
+    await subscription.drain()  # type: ignore[no-untyped-call]  # nats-py does not annotate it
