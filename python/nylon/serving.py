@@ -171,23 +171,40 @@ class Serving:
     # ---- the way in ----
 
     async def _start(self) -> None:
-        """Connect and subscribe: own subject first, so that nothing that follows a call can miss it."""
-        core, broker = self._core, self._broker
-        await broker.connect(None if self._plain else core.protocol)
-        client = broker.client
+        """Connect, subscribe, announce. Raises `WorkerError` where the broker does not let it."""
+        await self._broker.connect(None if self._plain else self._core.protocol)
+        client = self._broker.client
+        try:
+            await self._subscribe()
+            while not await self._is_subscribed():
+                await asyncio.sleep(TICK)
+            await self._online()
+        except nats.errors.Error as error:
+            if client.is_closed:
+                raise self._ended() from error
+            raise WorkerError(f"cannot subscribe at {self._broker.servers}: {describe(error)}") from error
+        self._observer.serving(self)
+
+    async def _subscribe(self) -> None:
+        """Own subject first, so that nothing that follows a call can miss it."""
+        core, client = self._core, self._broker.client
         self._own = await client.subscribe(core.own_subject, cb=self._on_own_message)
-        self._subscriptions.append(self._own)
         self._service = WorkerService(client, core)
         await self._service.start()
         self._calls = await client.subscribe(core.call_subject, queue=core.group, cb=self._on_call_message)
-        self._subscriptions.append(self._calls)
+        self._subscriptions += [self._own, self._calls]
         if not self._plain:
             # A message that came before these lines took the callback, and was served all the same.
             core.take_subscription(self._own._id, True)
             core.take_subscription(self._calls._id, False)
-        await round_trip(client)
-        await self._online()
-        self._observer.serving(self)
+
+    async def _is_subscribed(self) -> bool:
+        """Whether the broker says so. A connection that is lost meanwhile brings the subscriptions back with it."""
+        try:
+            await round_trip(self._broker.client)
+        except nats.errors.FlushTimeoutError:
+            return False
+        return True
 
     async def _online(self) -> None:
         """The connection is up and subscribed: send what waits, say what is served here."""
@@ -287,8 +304,11 @@ class Serving:
             stop.cancel()
             closed.cancel()
         if self._broker.closed.is_set():
-            why = describe(self._broker.client.last_error or "no reason given")
-            raise WorkerError(f"the broker at {self._broker.servers} ended the connection for good: {why}")
+            raise self._ended()
+
+    def _ended(self) -> WorkerError:
+        why = describe(self._broker.client.last_error or "no reason given")
+        return WorkerError(f"the broker at {self._broker.servers} ended the connection for good: {why}")
 
     # ---- the way out ----
 
