@@ -6,31 +6,35 @@ refused stays closed, says what to do, and says no secret.
 
 from __future__ import annotations
 
-import re
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import trustme
-import yaml
 from support.client import fetch
 from support.configs import Config, route
+from support.guarded_brokers import (
+    PASSWORD,
+    WAYS,
+    Authority,
+    Way,
+    by_certificate,
+    by_creds,
+    by_nkey,
+    by_password,
+    by_token,
+)
 from support.identities import Nkey, Operator, write_secret
 from support.origin import Origin
 from support.processes import GatewayProcess, Process, Start, WorkerProcess
 from support.waiting import eventually
 
-from nylon import Gateway
 from nylon.access import AUTH_VARIABLES, TLS_VARIABLES
 from nylon.embedded import NatsServer
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-PASSWORD = "c0rrect-horse"
 
 
 @pytest.fixture(autouse=True)
@@ -39,160 +43,6 @@ def loud_and_without_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in (*AUTH_VARIABLES.values(), *TLS_VARIABLES.values()):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("NYLON_LOG", "debug")
-
-
-@dataclass(kw_only=True)
-class Way:
-    """One way into a broker."""
-
-    server: str
-    """The server's configuration."""
-    gateway: Config = field(default_factory=dict)
-    """What the gateway's messaging connection needs for it."""
-    environment: dict[str, str] = field(default_factory=dict)
-    """What a worker needs for it, as variables."""
-    flags: list[str] = field(default_factory=list)
-    """The same as flags of `nylon worker`."""
-    scheme: str = "nats"
-    user: str = ""
-    """Before the host of every URL, with its `@`."""
-    secrets: tuple[str, ...] = ()
-    """What no log may show."""
-
-    def url(self, server: NatsServer) -> str:
-        return server.url.replace("nats://", f"{self.scheme}://{self.user}")
-
-
-@dataclass
-class Authority:
-    """A certificate authority, and the files that it has signed."""
-
-    folder: Path
-    name: str
-    ca: trustme.CA = field(default_factory=trustme.CA)
-
-    @property
-    def file(self) -> str:
-        path = self.folder / f"{self.name}.pem"
-        self.ca.cert_pem.write_to_path(path)
-        return str(path)
-
-    def sign(self, *names: str) -> tuple[str, str]:
-        """Certificate and key for `names`, as files."""
-        pair = self.ca.issue_cert(*names)
-        cert = self.folder / f"{self.name}-{names[0]}.pem"
-        pair.cert_chain_pems[0].write_to_path(cert)
-        key = write_secret(
-            self.folder / f"{self.name}-{names[0]}-key.pem", pair.private_key_pem.bytes().decode()
-        )
-        return str(cert), key
-
-    def server(self, *names: str, more: str = "") -> str:
-        """The `tls` section of a server."""
-        cert, key = self.sign(*names)
-        return f'tls {{ cert_file: "{cert}", key_file: "{key}", timeout: 5{more} }}\n'
-
-
-def by_password(folder: Path) -> Way:
-    return Way(
-        server=f"authorization {{ user: nylon, password: {PASSWORD} }}",
-        gateway={"auth": {"user": "nylon", "password": PASSWORD}},
-        environment={"NATS_USER": "nylon", "NATS_PASSWORD": PASSWORD},
-        flags=["--user", "nylon", "--password", PASSWORD],
-        secrets=(PASSWORD,),
-    )
-
-
-def by_password_in_the_url(folder: Path) -> Way:
-    return Way(
-        server='authorization { user: "ny:lon", password: "c0rrect@horse" }',
-        user="ny%3Alon:c0rrect%40horse@",
-        secrets=("c0rrect@horse", "c0rrect%40horse"),
-    )
-
-
-def by_token(folder: Path) -> Way:
-    return Way(
-        server=f"authorization {{ token: {PASSWORD} }}",
-        gateway={"auth": {"token": PASSWORD}},
-        environment={"NATS_TOKEN": PASSWORD},
-        flags=["--token", PASSWORD],
-        secrets=(PASSWORD,),
-    )
-
-
-def by_nkey(folder: Path) -> Way:
-    gateway, worker = Nkey(), Nkey()
-    seed = write_secret(folder / "worker.nk", f"# the worker's\n{worker.seed}\n")
-    return Way(
-        server=f"authorization {{ users: [ {{ nkey: {gateway.public} }}, {{ nkey: {worker.public} }} ] }}",
-        gateway={"auth": {"nkey": write_secret(folder / "gateway.nk", gateway.seed)}},
-        environment={"NATS_NKEY": seed},
-        flags=["--nkey", seed],
-        secrets=(gateway.seed, worker.seed),
-    )
-
-
-def by_creds(folder: Path) -> Way:
-    operator = Operator()
-    texts = [operator.creds(name) for name in ("gateway", "worker")]
-    files = [
-        write_secret(folder / f"{name}.creds", text)
-        for name, text in zip(("gateway", "worker"), texts, strict=True)
-    ]
-    return Way(
-        server=operator.config,
-        gateway={"auth": {"creds": files[0]}},
-        environment={"NATS_CREDS": files[1]},
-        flags=["--creds", files[1]],
-        secrets=tuple(line for text in texts for line in text.splitlines() if line.startswith(("ey", "SU"))),
-    )
-
-
-def by_tls(folder: Path) -> Way:
-    authority = Authority(folder, "ca")
-    return Way(
-        server=authority.server("127.0.0.1"),
-        gateway={"tls": {"ca_file": authority.file}},
-        environment={"NATS_CA": authority.file},
-        flags=["--tls-ca", authority.file],
-        scheme="tls",
-    )
-
-
-def by_tls_with_another_name(folder: Path) -> Way:
-    authority = Authority(folder, "ca")
-    return Way(
-        server=authority.server("nats.internal"),
-        gateway={"tls": {"ca_file": authority.file, "hostname": "nats.internal"}},
-        environment={"NATS_CA": authority.file, "NATS_TLS_HOSTNAME": "nats.internal"},
-        flags=["--tls-ca", authority.file, "--tls-hostname", "nats.internal"],
-    )
-
-
-def by_certificate(folder: Path) -> Way:
-    authority = Authority(folder, "ca")
-    cert, key = authority.sign("client.test")
-    verify = f', ca_file: "{authority.file}", verify: true'
-    return Way(
-        server=authority.server("127.0.0.1", more=verify),
-        gateway={"tls": {"ca_file": authority.file, "cert": cert, "key": key}},
-        environment={"NATS_CA": authority.file, "NATS_CERT": cert, "NATS_KEY": key},
-        flags=["--tls-ca", authority.file, "--tls-cert", cert, "--tls-key", key],
-        secrets=tuple(Path(key).read_text().splitlines()[1:-1]),
-    )
-
-
-WAYS = [
-    by_password,
-    by_password_in_the_url,
-    by_token,
-    by_nkey,
-    by_creds,
-    by_tls,
-    by_tls_with_another_name,
-    by_certificate,
-]
 
 
 def guarded(start: Start, url: str, connection: Config) -> GatewayProcess:
@@ -458,61 +308,3 @@ def test_credentials_that_expire_are_renewed_without_a_restart(start: Start, tmp
             eventually(lambda: serving.log.count("the broker is back") == 2, "the worker's return")
             eventually(lambda: answers(gateway), "a working route with the new credentials", within=20)
             assert serving.running
-
-
-def manual() -> dict[str, Config]:
-    """The messaging connections in the examples of docs/config.md, by name."""
-    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "config.md").read_text(), re.DOTALL)
-    sections = [yaml.safe_load(block).get("messaging", []) for block in blocks]
-    return {connection["name"]: connection for section in sections for connection in section}
-
-
-def as_the_manual_says(name: str, folder: Path) -> str:
-    """The configuration of a server that lets the manual's connection in, whose files are put into `folder`."""
-    if name == "by_password":
-        return f"authorization {{ user: gateway, password: {PASSWORD} }}"
-    if name == "encrypted":
-        authority = Authority(folder, "ca")
-        assert authority.file == str(folder / "ca.pem")
-        return authority.server("127.0.0.1")
-    if name == "private":
-        authority, operator = Authority(folder, "ca"), Operator()
-        cert, key = authority.sign("gateway")
-        Path(cert).rename(folder / "gateway.pem")
-        Path(key).rename(folder / "gateway-key.pem")
-        write_secret(folder / "gateway.creds", operator.creds("gateway"))
-        verify = f', ca_file: "{authority.file}", verify: true'
-        return operator.config + authority.server("nats.internal", more=verify)
-    return {"by_token": by_token, "by_nkey": by_nkey, "by_jwt": by_creds}[name](folder).server
-
-
-@pytest.mark.parametrize("name", ["by_password", "by_token", "by_nkey", "by_jwt", "encrypted", "private"])
-def test_each_example_of_the_manual_gets_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    connection = manual()[name]
-    server_config = as_the_manual_says(name, tmp_path)
-    monkeypatch.setenv("NATS_PASSWORD", PASSWORD)
-    monkeypatch.setenv("NATS_TOKEN", PASSWORD)
-    if name == "encrypted":
-        monkeypatch.setenv(
-            "SSL_CERT_FILE", str(tmp_path / "ca.pem")
-        )  # the system's authorities, for this test
-    with NatsServer(config=server_config) as server:
-        scheme = connection["servers"][0].partition(":")[0]
-        config = {
-            "http": ["127.0.0.1:0"],
-            "messaging": [{**connection, "servers": [server.url.replace("nats", scheme, 1)]}],
-            "plugins": [{"name": "p", "messaging": name, "group": "g"}],
-        }
-        file = tmp_path / "nylon.yaml"
-        file.write_text(yaml.safe_dump(config))
-        with Gateway.from_file(file) as gateway:
-            # It is in, and now misses a worker.
-            eventually(lambda: "no worker" in gateway.status()["plugins"][0]["reason"], "a connection")
-
-
-def test_the_manual_has_an_example_of_each_way() -> None:
-    ways = {key for connection in manual().values() for key in connection.get("auth", {})}
-    assert ways == {"user", "password", "token", "nkey", "creds"}
-    assert {connection.get("tls") is True for connection in manual().values()} == {True, False}
