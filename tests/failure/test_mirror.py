@@ -162,11 +162,11 @@ def test_large_body_is_not_copied(versions: Versions, nylon_worker: StartWorker)
     nylon_worker(plugin, "v3", servers=(versions.nats,))
     with versions.gateway(group="v1", mirror="v3") as gateway:
         eventually(lambda: mirrored(gateway)["workers"] == 1, "the mirror's worker")
-        for size in (1000, (1 << 20) + 1):
+        for size in (1000, 600_000, (1 << 20) + 1):
             assert fetch(address(gateway), "POST", "/short/1", (), b"x" * size).status == 200
-        eventually(lambda: mirrored(gateway)["agreed"] == 1, "one copy")
+        eventually(lambda: mirrored(gateway)["agreed"] == 2, "two copies")
         assert mirrored(gateway)["dropped"]["too_large"] == 1
-        assert sorted(sizes) == [1000, 1000, (1 << 20) + 1]
+        assert sorted(sizes) == [1000, 1000, 600_000, 600_000, (1 << 20) + 1]
 
 
 def test_outcomes_and_times_of_each_group_are_shown(versions: Versions) -> None:

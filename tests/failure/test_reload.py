@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import socket
 import sys
@@ -13,105 +12,19 @@ from pathlib import Path
 
 import psutil
 import pytest
+from reload_site import Site, address, said
 from support.client import Address, Connection, fetch
 from support.configs import Config, gateway_config, route
 from support.origin import Origin
 from support.waiting import eventually
 
 from nylon import ConfigError, Gateway, GatewayError, NylonPlugin, PluginError
-
-PLUGIN = """
-from nylon import NylonPlugin
-
-plugin = NylonPlugin()
-noted = []
-
-@plugin.initialize
-def begin(config):
-    note("initialize")
-
-@plugin.shutdown
-def end():
-    note("shutdown")
-
-def note(what):
-    with open(RECORD, "a") as record:
-        record.write(f"{what} {VERSION}\\n")
-
-@plugin.request_filter("say")
-def say(ctx):
-    ctx.response.body_text(f"{VERSION} {len(noted)}")
-    noted.append(1)
-    ctx.end()
-
-@plugin.phase_handler("stamp")
-def stamp(phase):
-    @phase.request_filter
-    def request(ctx):
-        ctx.next()
-
-    @phase.response_filter
-    def response(ctx):
-        ctx.response.set_header("x-version", VERSION)
-"""
-
-
-class Site:
-    """A folder with a configuration and a plugin file, and the gateway that runs it."""
-
-    def __init__(self, folder: Path, origin: Origin) -> None:
-        self.folder = folder
-        self.path = folder / "nylon.yaml"
-        self._origin = origin
-        self.write_plugin("v1")
-
-    def write_plugin(self, version: str) -> None:
-        """The plugin's file, of this version."""
-        head = f"VERSION, RECORD = {version!r}, {str(self.folder / 'record')!r}\n"
-        (self.folder / "app.py").write_text(head + PLUGIN)
-
-    @property
-    def record(self) -> list[str]:
-        """What the plugin's `initialize` and `shutdown` wrote down."""
-        path = self.folder / "record"
-        return path.read_text().splitlines() if path.exists() else []
-
-    def config(self, **sections: object) -> Config:
-        """Two paths of one plugin in a file: one that answers, one in front of the origin."""
-        paths = [
-            route("/say", "said"),
-            route("/{*rest}", middleware=[{"plugin": "app", "entry": "stamp"}]),
-        ]
-        services = [
-            {"name": "said", "service_type": "plugin", "plugin": {"name": "app", "entry": "say"}},
-        ]
-        plugins = [{"name": "app", "file": "app.py"}]
-        return {**gateway_config(self._origin.address, paths, plugins=plugins, services=services), **sections}
-
-    def write(self, config: Config) -> None:
-        """The configuration's file (JSON is YAML)."""
-        self.path.write_text(json.dumps(config, indent=1))
-
-    def start(self, **sections: object) -> Gateway:
-        """A gateway from the file; the test stops it."""
-        self.write(self.config(**sections))
-        return Gateway.from_file(self.path)
+from nylon.testing.fixtures import StartWorker
 
 
 @pytest.fixture
 def site(tmp_path: Path, origin: Origin) -> Site:
     return Site(tmp_path, origin)
-
-
-def address(gateway: Gateway, index: int = 0) -> Address:
-    host, port = gateway.urls[index].removeprefix("http://").split(":")
-    return host, int(port)
-
-
-def said(gateway: Gateway) -> str:
-    answer = fetch(address(gateway), "GET", "/say")
-    assert answer.status == 200, answer
-    return answer.body.decode()
 
 
 # ---- what changes and what stays ----
@@ -129,10 +42,16 @@ def test_unchanged_plugin_lives_on_and_the_new_routes_take_effect(site: Site) ->
     assert site.record == ["initialize v1", "shutdown v1"]
 
 
-def test_changed_file_is_loaded_anew_and_the_old_plugin_is_shut_down(site: Site) -> None:
+def test_changed_file_is_loaded_anew_and_the_old_plugin_is_shut_down(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     with site.start() as gateway:
         assert said(gateway) == "v1 0"
-        site.write_plugin("v2")  # within the same second, and of the same size
+        before = (site.folder / "app.py").stat()
+        site.write_plugin("v2")
+        # Of the same size and within the same second: a cached .pyc would count as fresh.
+        os.utime(site.folder / "app.py", ns=(before.st_atime_ns, before.st_mtime_ns))
         done = gateway.reload()
         assert (done.started, done.kept, done.ended) == (["app"], [], ["app"])
         assert said(gateway) == "v2 0"
@@ -200,6 +119,25 @@ def test_object_goes_on_and_cannot_be_initialized_twice(origin: Origin) -> None:
         assert fetch(address(gateway), "GET", "/x").status == 403
         # What is read again is what was given last.
         assert gateway.reload().kept == ["p"]
+
+
+def test_embedded_broker_and_its_workers_stay(origin: Origin, nylon_worker: StartWorker) -> None:
+    plugin = NylonPlugin()
+    plugin.request_filter("stamp")(lambda ctx: ctx.response.set_status(403) and ctx.end())
+
+    def config(*paths: str) -> Config:
+        guarded = [route(path, middleware=[{"plugin": "p", "entry": "stamp"}]) for path in paths]
+        messaging = [{"name": "m", "embedded": True}]
+        plugins = [{"name": "p", "messaging": "m", "group": "embedded"}]
+        return gateway_config(origin.address, guarded, messaging=messaging, plugins=plugins)
+
+    with Gateway(config("/one")) as gateway:
+        broker = gateway._brokers["m"].url
+        nylon_worker(plugin, "embedded", servers=(broker,))
+        eventually(lambda: fetch(address(gateway), "GET", "/one").status == 403, "an answer of the worker")
+        assert gateway.reload(config("/one", "/two")).kept == ["p"]
+        assert gateway._brokers["m"].url == broker
+        assert fetch(address(gateway), "GET", "/two").status == 403
 
 
 def test_what_only_a_start_can_change_is_a_warning(site: Site) -> None:

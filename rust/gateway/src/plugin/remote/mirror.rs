@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use http::StatusCode;
 use nylon_config::plan::PhasePolicy;
-use nylon_core::{Call, Exchange, Failure, FailureKind, Finished, Outcome};
+use nylon_core::{Call, Exchange, Failure, FailureKind, Finished, Outcome, Phase};
 use serde_json::{Value, json};
 use std::fmt;
 use std::sync::Arc;
@@ -118,7 +118,12 @@ impl MirrorEntry {
         primary: &RemoteEntry,
         call: &mut PhaseCall<'_>,
     ) -> Option<Tell> {
-        if !self.entry.serving().known.traits().phases.contains(call.call.phase) {
+        let traits = self.entry.serving().known.traits();
+        let phase = call.call.phase;
+        // Of a body that the one takes by chunk and the other as a whole there is nothing to compare.
+        let other_shape =
+            phase == Phase::ResponseBodyFilter && traits.stream != call.exchange.chunk.is_some();
+        if !traits.phases.contains(phase) || other_shape {
             return None;
         }
         let session = &mut remote_session(primary, call.session).mirrored;
