@@ -176,7 +176,7 @@ class Serving:
         client = self._broker.client
         try:
             await self._subscribe()
-            while not await self._is_subscribed():
+            while not await self._is_subscribed():  # noqa: ASYNC110 (asking is the only way to know)
                 await asyncio.sleep(TICK)
             await self._online()
         except nats.errors.Error as error:
