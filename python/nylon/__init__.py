@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from nylon._core import Context, Headers, PhaseHandler, Request, Response
+from nylon._core import Context, Headers, PhaseHandler, Request, Response, ResponseStream
 from nylon.errors import (
     BodyError,
     ConfigError,
@@ -15,6 +15,7 @@ from nylon.errors import (
     PhaseError,
     PluginError,
     StateError,
+    StreamClosed,
     WorkerError,
 )
 from nylon.plugin import NylonPlugin
@@ -43,7 +44,9 @@ __all__ = [
     "Reloaded",
     "Request",
     "Response",
+    "ResponseStream",
     "StateError",
+    "StreamClosed",
     "WorkerError",
 ]
 

@@ -8,6 +8,7 @@ import os
 from asyncio import BaseProtocol, BaseTransport, Task
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, final, overload
 
 from nylon.plugin import NylonPlugin
@@ -25,6 +26,7 @@ __all__ = [
     "Registry",
     "Request",
     "Response",
+    "ResponseStream",
     "TestExchange",
     "TestHost",
     "TestSession",
@@ -287,6 +289,56 @@ class Response:
         Raises:
             BodyError: it streams past and has not been read.
         """
+
+    def stream(self) -> ResponseStream:
+        """Ends the request like `ctx.end()`, sends the head as it is now, and lets the handler write the body.
+
+        From here on request, response and state can be read and not changed. A body that was set before is dropped.
+
+        Raises:
+            PhaseError: not in `request_filter`.
+            DecisionError: the handler has decided already.
+        """
+
+@final
+class ResponseStream:
+    """A response that its handler is writing. A context manager, with and without `async`: its end is `end()`.
+
+    In an `async def` handler `write` is awaited, in a `def` handler it blocks; either way it returns once there is
+    room, so a slow client holds the handler back. An inline handler must not wait: what it writes goes out when it
+    returns, at most 128 KiB and one write.
+
+    A handler that raises, or returns without `end()`, leaves a body that is visibly broken off. One that writes nothing
+    for as long as its phase's `timeout_ms` does too.
+    """
+
+    def write(self, data: _Body) -> Awaitable[None]:
+        """Sends bytes, or `str` as UTF-8. Small writes may travel together. One write at a time.
+
+        Raises:
+            StreamClosed: nobody takes any more of it: the client went away, or no body may follow (HEAD, 204, 304).
+            BodyError: after `end()`, while the write before is not awaited, or where an inline handler would wait.
+        """
+
+    def end(self) -> Awaitable[None]:
+        """Completes the body. Never waits; awaiting it is possible and not needed.
+
+        Raises:
+            StreamClosed: nobody takes any more of it.
+        """
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody takes any more of it. The next `write` raises."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+    def __aenter__(self) -> Awaitable[Self]: ...
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> Awaitable[None]: ...
 
 @final
 class Headers(MutableMapping[str, str]):

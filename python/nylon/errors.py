@@ -11,7 +11,8 @@
         ├── PhaseError       not in this phase
         ├── InvalidValueError (also a ValueError)  not a legal header, path, status …
         ├── StateError       ``ctx.state`` holds what cannot travel
-        └── BodyError        the body is not there, too large, or the client did not deliver it
+        ├── BodyError        the body is not there, too large, or the client did not deliver it
+        └── StreamClosed     nobody takes any more of a response that is being written
 
 A handler that lets one of them escape has raised like any other: the phase's ``on_error`` decides.
 """
@@ -28,6 +29,7 @@ __all__ = [
     "PhaseError",
     "PluginError",
     "StateError",
+    "StreamClosed",
     "WorkerError",
 ]
 
@@ -78,3 +80,7 @@ class StateError(HandlerError):
 
 class BodyError(HandlerError):
     """The body is not there to be read: not asked for, too large, or not delivered by the client."""
+
+
+class StreamClosed(HandlerError):
+    """Nobody takes any more of what `ctx.response.stream()` sends: the client went away, say. The text says why."""

@@ -36,9 +36,21 @@ pub struct Call {
 /// A second `next` or `end` in one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this handler has already decided {0:?}: the first decision wins, so return after ctx.next() or ctx.end()"
+    "this handler has already decided {0:?}: the first decision wins, so return after ctx.next() or ctx.end() \
+     (a stream is an end)"
 )]
 pub struct DecisionError(pub Decision);
+
+/// Why a response cannot be streamed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// Not in this phase.
+    #[error(transparent)]
+    Phase(#[from] OpError),
+    /// The handler has decided already.
+    #[error(transparent)]
+    Decided(#[from] DecisionError),
+}
 
 /// What is left when a handler has returned.
 #[derive(Debug)]
@@ -69,6 +81,7 @@ pub struct Context {
     new_state: Option<Bytes>,
     originals: Originals,
     ops: Option<Vec<Op>>,
+    streams: bool,
 }
 
 impl Context {
@@ -81,6 +94,7 @@ impl Context {
             new_state: None,
             originals: Originals::default(),
             ops: None,
+            streams: false,
         }
     }
 
@@ -130,8 +144,50 @@ impl Context {
         }
     }
 
+    /// Begins a response whose body the handler writes from now on: an `end` that takes effect at once. What comes back
+    /// is what [`Context::finish`] would give; the handler goes on with a copy that it can read and not change.
+    ///
+    /// # Errors
+    /// Outside `request_filter`, and after a decision.
+    pub fn begin_stream(&mut self) -> Result<Finished, StreamError> {
+        let phase = self.call.phase;
+        if phase != Phase::RequestFilter {
+            let why =
+                "the service has answered already; a response_body_filter with stream=True sets ctx.chunk";
+            return Err(OpError::Phase { what: "streaming a response", phase, why }.into());
+        }
+        self.decide(Decision::End)?;
+        self.streams = true;
+        // The stream takes the place of a body that was set before, and nobody is there to get the request's.
+        let is_body = |op: &Op| matches!(op, Op::SetRequestBody(_) | Op::SetResponseBody(_));
+        if let Some(ops) = &mut self.ops {
+            ops.retain(|op| !is_body(op));
+        }
+        self.exchange.response_body = ResponseBody::Streaming;
+        if let Some((_, body)) = self.originals.request.take() {
+            self.exchange.request_body = body;
+        }
+        self.originals = Originals::default();
+        let copy = self.exchange.clone();
+        Ok(Finished {
+            exchange: std::mem::replace(&mut self.exchange, copy),
+            outcome: Outcome::End,
+            ops: self.ops.as_mut().map(std::mem::take).unwrap_or_default(),
+            state: self.new_state.clone(),
+        })
+    }
+
+    /// Whether the response has begun, so that nothing of it can be changed or discarded any more.
+    pub fn has_begun(&self) -> bool {
+        self.streams
+    }
+
     /// Makes one mutation.
     pub fn write(&mut self, op: Op) -> Result<(), OpError> {
+        if self.streams {
+            let (what, why) = ("changing request or response", "the stream has begun, and its head is sent");
+            return Err(OpError::Phase { what, phase: self.call.phase, why });
+        }
         op.check_phase(self.call.phase, self.is_streaming())?;
         Op::check_room(std::slice::from_ref(&op), &self.exchange)?;
         match &mut self.ops {
@@ -320,6 +376,29 @@ mod tests {
         ctx.write(Op::SetRequestBody(Bytes::from_static(b"new"))).expect("write");
         let done = ctx.finish(Err(raised()));
         assert_eq!(done.exchange.request_body, RequestBody::Read(Bytes::from_static(b"sent")));
+    }
+
+    #[test]
+    fn a_stream_is_an_end_that_takes_effect_at_once() {
+        for recording in [false, true] {
+            let new = if recording { Context::recording } else { Context::local };
+            let mut ctx = new(exchange(), call(Phase::RequestFilter));
+            ctx.write(Op::status(201).expect("status")).expect("write");
+            ctx.write(Op::SetResponseBody(Bytes::from_static(b"draft"))).expect("write");
+            ctx.write(Op::SetRequestBody(Bytes::from_static(b"new"))).expect("write");
+            ctx.set_state(Bytes::from_static(b"\x80"));
+            let begun = ctx.begin_stream().expect("a request_filter may");
+            assert_eq!((begun.outcome, begun.state), (Outcome::End, Some(Bytes::from_static(b"\x80"))));
+            assert_eq!(begun.exchange.response.status, StatusCode::CREATED);
+            assert_eq!(begun.exchange.response_body, ResponseBody::Streaming);
+            assert_eq!(begun.ops.len(), usize::from(recording), "the status, and no body");
+            assert!(ctx.write(header("x-a")).is_err(), "the head is sent");
+            assert_eq!(ctx.exchange().response.status, StatusCode::CREATED, "reads go on");
+            assert_eq!(ctx.decide(Decision::End), Err(DecisionError(Decision::End)));
+            assert!(ctx.begin_stream().is_err());
+        }
+        let mut late = Context::local(exchange(), call(Phase::ResponseFilter));
+        assert!(matches!(late.begin_stream(), Err(StreamError::Phase(_))));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub mod outcome;
 /// A handler's view of one phase: reads, its own writes, one decision.
 pub mod context;
 
-pub use context::{Call, Chunk, Context, DecisionError, Finished};
+pub use context::{Call, Chunk, Context, DecisionError, Finished, StreamError};
 pub use exchange::{Exchange, RequestBody, ResponseBody, Sent};
 pub use head::{Params, RequestFacts, RequestHead, RequestId, ResponseHead, Scheme, TargetPart};
 pub use op::{Op, OpError};

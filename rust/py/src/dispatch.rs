@@ -4,7 +4,7 @@
 //! "same behaviour" (the other half is `nylon-core`): the same classes, the same treatment of what a handler
 //! returns or raises, the same place where the state is written back.
 
-use crate::context::{Context, Lease};
+use crate::context::{Context, Lease, state};
 use crate::errors::ErrorClass;
 use crate::registry::{Entry, SessionHandlers};
 use nylon_core::{Failure, FailureKind};
@@ -105,7 +105,7 @@ fn step_once(coroutine: &Bound<'_, PyAny>) -> PyResult<()> {
 /// The handler has returned.
 pub(crate) fn complete(py: Python<'_>, context: &Bound<'_, Context>) {
     let lease = &context.get().lease;
-    match context.get().keep_state(py) {
+    match state::keep(lease, py) {
         Ok(()) => {
             lease.end(Ok(()));
         }
@@ -117,8 +117,11 @@ pub(crate) fn complete(py: Python<'_>, context: &Bound<'_, Context>) {
 /// The handler has raised (or its `setup` has). Whatever it was, even `SystemExit`, it ends this call only.
 pub(crate) fn fail(py: Python<'_>, lease: &Lease, error: PyErr) {
     let body_failure = lease.body_failure().filter(|_| ErrorClass::BodyError.is_of(py, &error));
-    let known = body_failure.is_some();
-    let failure = body_failure.unwrap_or_else(|| Failure::new(FailureKind::Raised, describe(py, &error)));
+    // A client that leaves in the middle of a stream is an everyday matter.
+    let left = ErrorClass::StreamClosed.is_of(py, &error);
+    let known = body_failure.is_some() || left;
+    let kind = if left { FailureKind::Cancelled } else { FailureKind::Raised };
+    let failure = body_failure.unwrap_or_else(|| Failure::new(kind, describe(py, &error)));
     let in_time = lease.end(Err(failure));
     forget(lease);
     if !known && let Err(unlogged) = log(py, lease, &error, in_time) {

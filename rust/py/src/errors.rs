@@ -40,6 +40,7 @@ classes! {
     InvalidValueError,
     StateError,
     BodyError,
+    StreamClosed,
 }
 
 static FOUND: [PyOnceLock<Py<PyType>>; ErrorClass::ALL.len()] =

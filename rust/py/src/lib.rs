@@ -39,7 +39,7 @@ mod _core {
     #[pymodule_export]
     use super::config::{BrokerServers, ConfigCheck, Diagnostic, check_config, control_socket, json_schema};
     #[pymodule_export]
-    use super::context::{Context, Headers, Request, Response};
+    use super::context::{Context, Headers, Request, Response, ResponseStream};
     #[pymodule_export]
     use super::credentials::{sign_with_creds, sign_with_nkey};
     #[pymodule_export]

@@ -3,7 +3,7 @@
 //! It is the gateway's own host that runs the handlers, with its pool, its loop and its time-outs; only the
 //! exchange is made by hand. What passes here passes there.
 
-use crate::context::{Context, Labels, Lease, Owner};
+use crate::context::{Context, Labels, Lease, Manner, Outlet, Owner};
 use crate::errors::{ErrorClass, refused};
 use crate::python_host::{PythonHost, Settings};
 use crate::text;
@@ -14,9 +14,12 @@ use nylon_core::{
     Call, Chunk, Exchange, Failure, Finished, Op, Outcome, Phase, RequestBody, RequestFacts, RequestHead,
     RequestId, ResponseBody, Scheme,
 };
-use nylon_gateway::plugin::{BodySource, Pending, PhaseCall, PluginEntry, PluginHost, Session};
+use nylon_gateway::plugin::{
+    BodySource, Pending, PhaseCall, PluginEntry, PluginHost, ResponseStream, Session,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -203,6 +206,12 @@ impl Owner for Nobody {
     fn body_wanted(&self) -> Result<(), &'static str> {
         Err("this request is only looked at")
     }
+
+    fn stream_begun(&self, _finished: Finished) -> (Arc<dyn Outlet>, Manner) {
+        unreachable!("a context for logging begins no stream")
+    }
+
+    fn stream_over(&self) {}
 }
 
 /// One session of one entry.
@@ -236,6 +245,15 @@ impl BodySource for Given {
     fn limit(&self) -> usize {
         usize::MAX
     }
+}
+
+/// All that a handler writes.
+async fn collect(mut stream: Box<dyn ResponseStream>) -> Result<Bytes, Failure> {
+    let mut whole = Vec::new();
+    while let Some(data) = poll_fn(|cx| stream.poll_next(cx)).await {
+        whole.extend_from_slice(&data?);
+    }
+    Ok(whole.into())
 }
 
 /// The gateway's host of one plugin.
@@ -295,6 +313,7 @@ impl TestHost {
             let deadline = Instant::now() + timeout;
             let finished = runtime.block_on(async {
                 let mut body = Given(body);
+                let mut stream = None;
                 let call = PhaseCall {
                     exchange: lent,
                     call,
@@ -302,11 +321,19 @@ impl TestHost {
                     deadline,
                     session: &mut session,
                     body: &mut body,
+                    stream: &mut stream,
                 };
-                match entry.call(call) {
+                let mut finished = match entry.call(call) {
                     Pending::Ready(finished) => finished,
                     Pending::Later(result) => result.await,
+                };
+                if let Some(stream) = stream {
+                    match collect(stream).await {
+                        Ok(body) => finished.exchange.response_body = ResponseBody::Replaced(body),
+                        Err(failure) => finished.outcome = Outcome::Failed(failure),
+                    }
                 }
+                finished
             });
             if let Some(state) = &finished.state {
                 session.state = state.clone();

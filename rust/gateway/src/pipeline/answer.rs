@@ -3,9 +3,10 @@
 use super::body::{OutBody, Source};
 use super::flow::{Flow, Verdict};
 use super::live::LiveService;
+use super::service_body::{Broken, ServiceBody};
 use crate::downstream::Upgrade;
 use crate::respond;
-use crate::upstream::{Outgoing, UpstreamBody, forward};
+use crate::upstream::{Outgoing, forward};
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
 use http_body::Body;
@@ -23,8 +24,8 @@ pub(super) struct Onward {
 /// Takes an exchange through all that comes before sending.
 pub(super) async fn run(flow: Flow, onward: Onward) -> Response<OutBody> {
     let mut flow = Box::new(flow);
-    let upstream = match flow.request_phase().await {
-        Verdict::End => None,
+    let service = match flow.request_phase().await {
+        Verdict::End => flow.stream.take().map(ServiceBody::Handler),
         Verdict::Fail(kind) => {
             flow.answer(respond::plugin_failure(kind));
             None
@@ -32,12 +33,12 @@ pub(super) async fn run(flow: Flow, onward: Onward) -> Response<OutBody> {
         Verdict::Next => flow.service(onward).await,
     };
     flow.response_phase().await;
-    flow.body_phase(upstream).await
+    flow.body_phase(service).await
 }
 
 impl Flow {
     /// Calls the service. Its failure becomes a response that passes the filters like any other.
-    async fn service(&mut self, onward: Onward) -> Option<UpstreamBody> {
+    async fn service(&mut self, onward: Onward) -> Option<ServiceBody> {
         let live = self.live.clone();
         let LiveService::Http(service) = &live.rules[self.rule].service else {
             let failure = Failure::new(
@@ -77,7 +78,7 @@ impl Flow {
                     self.exchange_mut().response_body = ResponseBody::Replaced(Bytes::new());
                     return None;
                 }
-                Some(forwarded.body)
+                Some(ServiceBody::Upstream(forwarded.body))
             }
             Err(error) => {
                 tracing::warn!(request_id = %self.exchange().facts.id, service = %service.name(), "{error}");
@@ -95,11 +96,13 @@ impl Flow {
     }
 
     /// Runs `response_body_filter` as far as it comes before the head, and makes the response.
-    async fn body_phase(mut self: Box<Self>, upstream: Option<UpstreamBody>) -> Response<OutBody> {
+    async fn body_phase(mut self: Box<Self>, service: Option<ServiceBody>) -> Response<OutBody> {
         if self.has_no_body() {
+            // What a handler would write is wanted by nobody, which its next write tells it.
+            let service = service.filter(|body| !body.is_handlers());
             // What the head says of the body (a HEAD's or a 304's content-length) stays the service's word.
             let own = matches!(self.exchange().response_body, ResponseBody::Replaced(_));
-            if own || upstream.is_none() {
+            if own || service.is_none() {
                 self.drop_framing();
             }
             let length = self.exchange().response_body.bytes().map(Bytes::len);
@@ -108,24 +111,24 @@ impl Flow {
             {
                 self.exchange_mut().response.headers.insert(header::CONTENT_LENGTH, length.into());
             }
-            return match upstream {
-                Some(body) if !own => self.respond(OutBody::upstream(body)),
+            return match service {
+                Some(body) if !own => self.respond(OutBody::service(body)),
                 _ => self.respond(OutBody::full(Bytes::new())),
             };
         }
         let touched = self.rule().links.iter().any(|link| link.handles(Phase::ResponseFilter));
         let filters = self.owed(Phase::ResponseBodyFilter);
-        let source = match (&self.exchange().response_body, upstream) {
-            (ResponseBody::Streaming, upstream) => Source { prefix: None, upstream },
-            (body, _) => Source { prefix: body.bytes().cloned(), upstream: None },
+        let source = match (&self.exchange().response_body, service) {
+            (ResponseBody::Streaming, service) => Source { prefix: None, service },
+            (body, _) => Source { prefix: body.bytes().cloned(), service: None },
         };
         if filters.is_empty() {
             return match source {
-                Source { prefix: None, upstream: Some(body) } => {
-                    if touched {
+                Source { prefix: None, service: Some(body) } => {
+                    if touched || body.is_handlers() {
                         self.drop_framing();
                     }
-                    self.respond(OutBody::upstream(body))
+                    self.respond(OutBody::service(body))
                 }
                 Source { prefix, .. } => {
                     self.drop_framing();
@@ -161,10 +164,10 @@ impl Flow {
                 }
                 self.respond_filtered(source, by_chunk)
             }
-            Buffered::Failed(error) => {
-                tracing::warn!(request_id = %self.exchange().facts.id, "upstream body: {error}");
-                self.exchange_mut().sent.error = Some(error.into());
-                self.answer(respond::UPSTREAM_BROKE);
+            Buffered::Failed(broken) => {
+                tracing::warn!(request_id = %self.exchange().facts.id, "the response body broke off: {}", broken.text);
+                self.exchange_mut().sent.error = Some(broken.text.into());
+                self.answer(broken.answer);
                 let bytes = self.exchange().response_body.bytes().cloned().unwrap_or_default();
                 self.respond(OutBody::full(bytes))
             }
@@ -199,17 +202,17 @@ impl Flow {
 
     async fn buffer(&self, mut source: Source) -> Buffered {
         let limit = self.live.plan.limits.max_body_bytes;
-        let Some(mut upstream) = source.upstream.take() else {
+        let Some(mut service) = source.service.take() else {
             return Buffered::Whole(source.prefix.unwrap_or_default());
         };
-        if upstream.size_hint().exact().is_some_and(|length| length > limit as u64) {
-            return Buffered::TooLarge(Source { prefix: None, upstream: Some(upstream) });
+        if service.size_hint().exact().is_some_and(|length| length > limit as u64) {
+            return Buffered::TooLarge(Source { prefix: None, service: Some(service) });
         }
         let mut whole = Vec::new();
         loop {
-            match upstream.frame().await {
+            match service.frame().await {
                 None => return Buffered::Whole(whole.into()),
-                Some(Err(error)) => return Buffered::Failed(error.to_string()),
+                Some(Err(broken)) => return Buffered::Failed(broken),
                 Some(Ok(frame)) => {
                     // Trailers cannot follow a body whose filters may have changed it.
                     let Ok(data) = frame.into_data() else { continue };
@@ -217,7 +220,7 @@ impl Flow {
                     if whole.len() > limit {
                         return Buffered::TooLarge(Source {
                             prefix: Some(whole.into()),
-                            upstream: Some(upstream),
+                            service: Some(service),
                         });
                     }
                 }
@@ -246,7 +249,8 @@ impl Flow {
     }
 
     fn respond(mut self: Box<Self>, body: OutBody) -> Response<OutBody> {
-        if self.owed(Phase::Logging).is_empty() {
+        // A handler that still writes keeps its plan, and with it what runs it.
+        if self.owed(Phase::Logging).is_empty() && !body.is_handlers() {
             return respond_with(std::mem::take(&mut self.exchange_mut().response), body);
         }
         respond_with(self.exchange().response.clone(), body.owing(self))
@@ -264,5 +268,5 @@ enum Buffered {
     Whole(Bytes),
     /// What was read so far, and the rest.
     TooLarge(Source),
-    Failed(String),
+    Failed(Broken),
 }

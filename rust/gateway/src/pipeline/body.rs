@@ -6,7 +6,7 @@
 
 use super::flow::{Flow, Verdict};
 use super::logging::Owed;
-use crate::upstream::UpstreamBody;
+use super::service_body::ServiceBody;
 use crate::worker::Worker;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -36,7 +36,7 @@ enum Kind {
     /// Bytes made here; `None` when they are sent.
     Full(Option<Bytes>),
     /// The service's own.
-    Upstream(UpstreamBody),
+    Service(ServiceBody),
     /// By chunk, through `response_body_filter`.
     Filtered(Box<Filtered>),
 }
@@ -70,21 +70,21 @@ struct Step {
 /// The unfiltered body: bytes that are here already, then the rest of the service's.
 pub(super) struct Source {
     pub(super) prefix: Option<Bytes>,
-    pub(super) upstream: Option<UpstreamBody>,
+    pub(super) service: Option<ServiceBody>,
 }
 
 impl Source {
     async fn next(&mut self) -> Result<SourceItem, String> {
         if let Some(data) = self.prefix.take() {
-            return Ok(SourceItem::Chunk(Chunk { data, end_of_stream: self.upstream.is_none() }));
+            return Ok(SourceItem::Chunk(Chunk { data, end_of_stream: self.service.is_none() }));
         }
         let end = || Chunk { data: Bytes::new(), end_of_stream: true };
-        let Some(upstream) = &mut self.upstream else { return Ok(SourceItem::Chunk(end())) };
-        match upstream.frame().await {
+        let Some(service) = &mut self.service else { return Ok(SourceItem::Chunk(end())) };
+        match service.frame().await {
             None => Ok(SourceItem::Chunk(end())),
-            Some(Err(error)) => Err(error.to_string()),
+            Some(Err(broken)) => Err(broken.text),
             Some(Ok(frame)) => Ok(match frame.into_data() {
-                Ok(data) => SourceItem::Chunk(Chunk { data, end_of_stream: upstream.is_end_stream() }),
+                Ok(data) => SourceItem::Chunk(Chunk { data, end_of_stream: service.is_end_stream() }),
                 Err(other) => SourceItem::Other(other),
             }),
         }
@@ -104,8 +104,13 @@ impl OutBody {
     }
 
     /// The service's own body, nothing owed.
-    pub fn upstream(body: UpstreamBody) -> OutBody {
-        OutBody { kind: Kind::Upstream(body), tail: None }
+    pub(super) fn service(body: ServiceBody) -> OutBody {
+        OutBody { kind: Kind::Service(body), tail: None }
+    }
+
+    /// Whether a handler is still writing it.
+    pub(super) fn is_handlers(&self) -> bool {
+        matches!(&self.kind, Kind::Service(body) if body.is_handlers())
     }
 
     /// Through the streaming filters of `flow`.
@@ -126,9 +131,7 @@ impl OutBody {
             Kind::Full(bytes) => {
                 Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
             }
-            Kind::Upstream(body) => {
-                Pin::new(body).poll_frame(cx).map_err(|error| BodyAborted(error.to_string()))
-            }
+            Kind::Service(body) => Pin::new(body).poll_frame(cx).map_err(|broken| BodyAborted(broken.text)),
             Kind::Filtered(filtered) => {
                 let tail = self.tail.as_mut().expect("a filtered body owes its logging");
                 filtered.poll(cx, &mut tail.flow)
@@ -252,7 +255,7 @@ impl Body for OutBody {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Kind::Upstream(body) => body.is_end_stream(),
+            Kind::Service(body) => body.is_end_stream(),
             Kind::Filtered(filtered) => filtered.done,
         }
     }
@@ -260,7 +263,7 @@ impl Body for OutBody {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Kind::Upstream(body) => body.size_hint(),
+            Kind::Service(body) => body.size_hint(),
             Kind::Filtered(_) => SizeHint::default(),
         }
     }

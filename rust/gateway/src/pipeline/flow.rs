@@ -4,6 +4,7 @@
 //! part, and so which of them the later phases are for.
 
 use super::live::{Link, LivePlan, Rule};
+use super::service_body::HandlerBody;
 use super::source::RequestSource;
 use crate::plugin::{BodySource, Pending, PhaseCall, Session};
 use crate::respond::{self, ErrorAnswer};
@@ -19,6 +20,8 @@ use std::time::Instant;
 pub(super) struct Flow {
     /// Before `live`, and so dropped before it: once nobody holds a plan, its hosts have no session left.
     parts: Vec<Part>,
+    /// What the handler that ended still writes.
+    pub(super) stream: Option<HandlerBody>,
     pub(super) worker: Rc<Worker>,
     pub(super) live: Arc<LivePlan>,
     pub(super) rule: usize,
@@ -63,7 +66,17 @@ impl Flow {
     ) -> Flow {
         let parts = live.rules[rule].links.iter().map(|_| Part::default()).collect();
         let client_method = exchange.request.method.clone();
-        Flow { worker, live, rule, exchange: Some(exchange), body, started, client_method, parts }
+        Flow {
+            worker,
+            live,
+            rule,
+            exchange: Some(exchange),
+            body,
+            started,
+            client_method,
+            parts,
+            stream: None,
+        }
     }
 
     pub(super) fn exchange(&self) -> &Exchange {
@@ -140,10 +153,11 @@ impl Flow {
 
     /// Calls one link for one phase and applies the phase's policy to a failure.
     pub(super) async fn call(&mut self, index: usize, phase: Phase) -> Verdict {
-        let Flow { live, rule, parts, body, exchange, .. } = self;
+        let Flow { live, rule, parts, body, exchange, stream: writing, .. } = self;
         let link = &live.rules[*rule].links[index];
         let policy = link.policies.of(phase);
         let session = &mut parts[index].session;
+        let mut stream = None;
         let call = PhaseCall {
             call: Call { phase, payload: link.payload.clone(), state: session.state.clone(), attempt: 1 },
             exchange: exchange.take().expect(LENT),
@@ -151,6 +165,7 @@ impl Flow {
             deadline: Instant::now() + policy.timeout,
             session,
             body,
+            stream: &mut stream,
         };
         let finished = match link.entry.call(call) {
             Pending::Ready(finished) => finished,
@@ -164,6 +179,8 @@ impl Flow {
         match finished.outcome {
             Outcome::Next | Outcome::End if phase == Phase::RequestFilter => {
                 parts[index].sound = true;
+                *writing =
+                    stream.map(|stream| HandlerBody::new(stream, link.name.to_string(), exchange.facts.id));
                 if finished.outcome == Outcome::Next { Verdict::Next } else { Verdict::End }
             }
             Outcome::Next => Verdict::Next,

@@ -14,6 +14,8 @@ mod source;
 mod flow;
 /// What happens once the request phase is over: service, response phases.
 mod answer;
+/// The response body before any filter: a service's, or one that a handler writes.
+mod service_body;
 /// The response body, filtered or not.
 mod body;
 /// The phase after the last byte.
@@ -36,6 +38,7 @@ use live::LiveService;
 use nylon_core::{Exchange, Phase, RequestFacts, RequestHead, RequestId, TargetPart};
 use percent_encoding::percent_decode_str;
 use route::{Routed, RuleMatch};
+use service_body::ServiceBody;
 use source::RequestSource;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -92,7 +95,7 @@ async fn plain(
 ) -> Response<OutBody> {
     match forward(worker, service, out).await {
         Ok(forwarded) => {
-            let mut response = Response::new(OutBody::upstream(forwarded.body));
+            let mut response = Response::new(OutBody::service(ServiceBody::Upstream(forwarded.body)));
             *response.status_mut() = forwarded.head.status;
             *response.headers_mut() = forwarded.head.headers;
             response

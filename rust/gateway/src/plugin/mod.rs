@@ -14,6 +14,7 @@ use nylon_config::plan::PhasePolicy;
 use nylon_core::{Call, Exchange, Failure, Finished, PhaseMask};
 use std::any::Any;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// Runs the entries of one plugin.
@@ -92,6 +93,9 @@ pub struct PhaseCall<'a> {
     pub session: &'a mut Session,
     /// Reads the request body for a handler that asks for it during its call.
     pub body: &'a mut dyn BodySource,
+    /// Where the host leaves the body of a response that its handler goes on writing: beside an `end` in
+    /// `request_filter`, at the moment when the head is known.
+    pub stream: &'a mut Option<Box<dyn ResponseStream>>,
 }
 
 /// A call's result, at once or later. Hosts that run inline answer at once and cost no allocation.
@@ -110,6 +114,16 @@ pub struct Session {
     pub state: Bytes,
     /// Whatever the host keeps for the session.
     pub slot: Option<Box<dyn Any + Send>>,
+}
+
+/// A response's body that its handler is still writing. It is pulled, so the client's pace holds the handler back;
+/// dropping it before its end tells the handler that nobody takes any more.
+pub trait ResponseStream {
+    /// The next bytes, never empty. `None` is the end; an error says that the body will never be complete. Not to
+    /// be asked again after either.
+    ///
+    /// A handler that writes nothing for as long as its phase's `timeout_ms` is such an error.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>>;
 }
 
 /// The request body behind a call.

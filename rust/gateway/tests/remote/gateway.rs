@@ -122,7 +122,8 @@ pub(crate) async fn call(
     let state = session.state.clone();
     let call = Call { phase, payload: Bytes::from_static(b"\x80"), state, attempt: 1 };
     let deadline = Instant::now() + policy.timeout;
-    let finished = match entry.call(PhaseCall { exchange, call, policy, deadline, session, body }) {
+    let stream = &mut None;
+    let finished = match entry.call(PhaseCall { exchange, call, policy, deadline, session, body, stream }) {
         Pending::Ready(finished) => finished,
         Pending::Later(later) => later.await,
     };

@@ -5,12 +5,17 @@
 //! context out first (the handler that returns, the host whose patience ends) has closed it for everybody else.
 //! No Python code runs under the lock.
 
+use super::stream::{Manner, Outlet};
 use crate::errors;
 use bytes::Bytes;
-use nylon_core::{Context, Decision, Failure, FailureKind, Finished, Op, OpError, Phase, RequestId};
+use nylon_core::{
+    Context, Decision, Failure, FailureKind, Finished, Op, OpError, Outcome, Phase, RequestId, StreamError,
+};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// Names of the handler that has the lease, for logs.
@@ -32,6 +37,13 @@ pub(crate) trait Owner: Send + Sync {
     /// [`Lease::supply_body`]. An error says why it cannot be had.
     fn body_wanted(&self) -> Result<(), &'static str>;
 
+    /// The handler begins a response whose body it writes from now on: `finished` is its result. Called once instead of
+    /// [`Owner::finished`], under the same conditions. What comes back takes what is written.
+    fn stream_begun(&self, finished: Finished) -> (Arc<dyn Outlet>, Manner);
+
+    /// The handler that wrote a stream came to its end, in whatever way.
+    fn stream_over(&self);
+
     /// Whether a result is too late now. For handlers that nobody can interrupt: their lateness is judged when
     /// they return. Everywhere else the owner's own clock closes the lease.
     fn is_late(&self) -> bool {
@@ -45,6 +57,10 @@ pub(crate) struct Lease<O: ?Sized + Owner = dyn Owner> {
     asyncio: Mutex<Asyncio>,
     body_failure: Mutex<Option<Failure>>,
     content_type_set: AtomicBool,
+    /// Where the handler writes its response to.
+    stream: OnceLock<Arc<dyn Outlet>>,
+    /// `ctx.state` as the handler has it.
+    pub(super) state: PyOnceLock<Py<PyDict>>,
     /// The call's phase.
     pub(crate) phase: Phase,
     /// The request's name, good after the close.
@@ -79,6 +95,8 @@ impl<O: Owner> Lease<O> {
             asyncio: Mutex::default(),
             body_failure: Mutex::default(),
             content_type_set: AtomicBool::new(false),
+            stream: OnceLock::new(),
+            state: PyOnceLock::new(),
             deadline,
             labels,
             owner,
@@ -96,19 +114,62 @@ impl<O: ?Sized + Owner> Lease<O> {
             }
             returned => returned,
         };
-        match self.close(returned) {
-            Some(finished) => {
-                self.owner.finished(finished);
-                true
-            }
-            None => false,
-        }
+        let Some(context) = locked(&self.open).take() else { return false };
+        self.conclude(context, returned);
+        true
     }
 
-    /// Takes the context back, from the host's side. `None` where the handler has ended already.
+    /// Takes the context back, from the host's side. `None` where the handler has ended already, or has begun a
+    /// stream: then its result is handed over, or is just about to be.
     pub(crate) fn close(&self, returned: Result<(), Failure>) -> Option<Finished> {
-        let context = locked(&self.open).take()?;
+        let mut open = locked(&self.open);
+        if open.as_ref().is_some_and(Context::has_begun) {
+            return None;
+        }
+        let context = open.take()?;
+        drop(open);
         Some(context.finish(returned))
+    }
+
+    /// Ends the lease from the owner's side, and tells the owner as if the handler had. False where that has ended.
+    pub(crate) fn give_up(&self, failure: Failure) -> bool {
+        let Some(context) = locked(&self.open).take() else { return false };
+        if let Some(outlet) = self.stream.get() {
+            outlet.pipe().end(Err(failure.clone()));
+            outlet.pipe().close(&failure.message);
+        }
+        self.conclude(context, Err(failure));
+        true
+    }
+
+    fn conclude(&self, context: Context, returned: Result<(), Failure>) {
+        let begun = context.has_begun();
+        let finished = context.finish(returned);
+        let Some(outlet) = self.stream.get().filter(|_| begun) else {
+            return self.owner.finished(finished);
+        };
+        const UNENDED: &str = "the handler returned without stream.end()";
+        outlet.pipe().end(match finished.outcome {
+            Outcome::Failed(failure) => Err(failure),
+            _ => Err(Failure::new(FailureKind::Undecided, UNENDED)),
+        });
+        outlet.written();
+        self.owner.stream_over();
+    }
+
+    /// Begins a response that the handler writes. Its head goes out as it is now.
+    pub(crate) fn begin_stream(&self, py: Python<'_>) -> PyResult<(Arc<dyn Outlet>, Manner)> {
+        if self.owner.is_late() {
+            return Err(errors::closed(py));
+        }
+        let finished = self.change(py, Context::begin_stream)?.map_err(|error| match error {
+            StreamError::Phase(error) => errors::refused(py, error),
+            StreamError::Decided(error) => errors::ErrorClass::DecisionError.error(py, error.to_string()),
+        })?;
+        let (outlet, manner) = self.owner.stream_begun(finished);
+        // A context begins one stream only, so nothing is there yet.
+        let outlet = self.stream.get_or_init(|| outlet).clone();
+        Ok((outlet, manner))
     }
 
     /// Whether nobody can use the context any more.
@@ -196,6 +257,11 @@ impl<O: ?Sized + Owner> Lease<O> {
     /// Keeps the task that goes on with the handler, so that the host can cancel it.
     pub(crate) fn keep_task(&self, task: Py<PyAny>) {
         locked(&self.asyncio).task = Some(task);
+    }
+
+    /// That task, which stays.
+    pub(crate) fn task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        locked(&self.asyncio).task.as_ref().map(|task| task.clone_ref(py))
     }
 
     /// Takes that task: there is nothing to cancel any more, or it is cancelled now.

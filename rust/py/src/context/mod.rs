@@ -12,6 +12,12 @@ pub(crate) mod headers;
 pub(crate) mod request;
 /// The response.
 pub(crate) mod response;
+/// Between a handler that writes a response and whoever takes it.
+pub(crate) mod pipe;
+/// A response that is being written.
+pub(crate) mod stream;
+/// `ctx.state`.
+pub(crate) mod state;
 /// `ctx` itself.
 mod root;
 
@@ -20,3 +26,4 @@ pub(crate) use lease::{Labels, Lease, Owner};
 pub(crate) use request::{Request, wake_readers};
 pub(crate) use response::Response;
 pub(crate) use root::Context;
+pub(crate) use stream::{Manner, Outlet, ResponseStream, wake_writer};

@@ -3,6 +3,8 @@
 use super::headers::{Headers, Side, remove, write};
 use super::lease::Lease;
 use super::request::declared_length;
+use super::state;
+use super::stream::ResponseStream;
 use crate::errors::ErrorClass;
 use crate::text;
 use bytes::Bytes;
@@ -144,6 +146,13 @@ impl Response {
                 "the response body has not been read: it is whole in a response_body_filter (without stream=True)",
             )),
         }
+    }
+
+    /// Sends the head as it is now; what is written to the stream follows.
+    fn stream(&self, py: Python<'_>) -> PyResult<ResponseStream> {
+        state::keep(&self.lease, py)?;
+        let (outlet, manner) = self.lease.begin_stream(py)?;
+        Ok(ResponseStream::new(self.lease.clone(), outlet, manner))
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {

@@ -3,6 +3,7 @@
 use super::lease::{Labels, Lease};
 use super::request::{Request, params};
 use super::response::Response;
+use super::state;
 use crate::errors::ErrorClass;
 use crate::text;
 use nylon_core::{Chunk, Decision, Op};
@@ -11,45 +12,16 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict};
 use std::sync::Arc;
 
-/// The most that `ctx.state` may take, as MessagePack.
-const MAX_STATE: usize = 64 * 1024;
-
 /// What a handler gets.
 #[pyclass(frozen, module = "nylon")]
 pub(crate) struct Context {
     pub(crate) lease: Arc<Lease>,
     payload: PyOnceLock<Py<PyAny>>,
-    state: PyOnceLock<Py<PyDict>>,
 }
 
 impl Context {
     pub(crate) fn new(lease: Arc<Lease>) -> Context {
-        Context { lease, payload: PyOnceLock::new(), state: PyOnceLock::new() }
-    }
-
-    /// Writes the state back where the handler used it and changed it.
-    pub(crate) fn keep_state(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(state) = self.state.get(py) else { return Ok(()) };
-        let cannot = |why: String| ErrorClass::StateError.error(py, why);
-        let encoded = text::to_msgpack(state.bind(py)).map_err(|error| {
-            cannot(format!(
-                "ctx.state cannot travel between phases: {} (it holds None, bool, int, float, str, bytes, list and \
-                 dict only; keep anything else in a closure of the entry's setup function)",
-                error.value(py)
-            ))
-        })?;
-        if encoded.len() > MAX_STATE {
-            return Err(cannot(format!(
-                "ctx.state takes {} bytes as MessagePack, and {MAX_STATE} is the most: keep large things in a \
-                 closure of the entry's setup function, or in a store of their own",
-                encoded.len()
-            )));
-        }
-        let unchanged = self.lease.read(py, |context| {
-            let before = context.state();
-            *before == encoded || (before.is_empty() && encoded.as_ref() == [0x80])
-        })?;
-        if unchanged { Ok(()) } else { self.lease.set_state(py, encoded) }
+        Context { lease, payload: PyOnceLock::new() }
     }
 
     fn chunk_or_refuse(&self, py: Python<'_>) -> PyResult<Chunk> {
@@ -86,14 +58,7 @@ impl Context {
 
     #[getter]
     fn state<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let bytes = self.lease.read(py, |context| context.state().clone())?;
-        let state = self.state.get_or_try_init(py, || -> PyResult<_> {
-            Ok(match bytes.is_empty() {
-                true => PyDict::new(py).unbind(),
-                false => text::from_msgpack(py, &bytes)?.cast_into::<PyDict>()?.unbind(),
-            })
-        })?;
-        Ok(state.bind(py).clone())
+        state::of(&self.lease, py)
     }
 
     #[getter]

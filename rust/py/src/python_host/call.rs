@@ -4,16 +4,17 @@
 use super::event_loop::{EventLoop, LoopJob};
 use super::pool::Pool;
 use super::residence;
-use crate::context::{Lease, Owner};
+use super::stream::{LocalOutlet, LocalStream};
+use crate::context::{Lease, Manner, Outlet, Owner};
 use crate::dispatch::Invocation;
 use nylon_core::{Failure, FailureKind, Finished, Outcome};
-use nylon_gateway::plugin::BodySource;
+use nylon_gateway::plugin::{BodySource, ResponseStream};
 use pyo3::prelude::*;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Where a handler runs.
 pub(super) enum Way<'a> {
@@ -25,13 +26,21 @@ pub(super) enum Way<'a> {
 /// The pipeline's task that waits for a handler.
 pub(super) struct Waiting {
     slot: Mutex<Slot>,
-    reads_body: bool,
+    manner: Manner,
+    /// Where the handler runs, if that is a loop.
+    event_loop: Option<Arc<EventLoop>>,
     late_after: Option<Instant>,
 }
 
 #[derive(Default)]
 struct Slot {
     finished: Option<Finished>,
+    /// What the handler goes on writing to.
+    outlet: Option<Arc<LocalOutlet>>,
+    /// Nobody waits any more.
+    abandoned: bool,
+    /// The handler's place on the loop is given back.
+    released: bool,
     body_wanted: bool,
     waker: Option<Waker>,
 }
@@ -45,12 +54,21 @@ enum Event {
 impl Waiting {
     /// For a handler that runs here and now: late is what returns after `deadline`.
     pub(super) fn inline(deadline: Instant) -> Waiting {
-        Waiting { slot: Mutex::default(), reads_body: false, late_after: Some(deadline) }
+        Waiting { late_after: Some(deadline), ..Waiting::elsewhere(Manner::Never, None) }
     }
 
-    /// For a handler that runs elsewhere.
-    pub(super) fn elsewhere(reads_body: bool) -> Waiting {
-        Waiting { slot: Mutex::default(), reads_body, late_after: None }
+    /// For a handler that runs in the pool.
+    pub(super) fn pooled() -> Waiting {
+        Waiting::elsewhere(Manner::Block, None)
+    }
+
+    /// For a handler that runs on a loop.
+    pub(super) fn on_loop(event_loop: &Arc<EventLoop>) -> Waiting {
+        Waiting::elsewhere(Manner::Await, Some(event_loop.clone()))
+    }
+
+    fn elsewhere(manner: Manner, event_loop: Option<Arc<EventLoop>>) -> Waiting {
+        Waiting { slot: Mutex::default(), manner, event_loop, late_after: None }
     }
 
     fn slot(&self) -> MutexGuard<'_, Slot> {
@@ -59,6 +77,31 @@ impl Waiting {
 
     fn take(&self) -> Option<Finished> {
         self.slot().finished.take()
+    }
+
+    /// Gives the handler's place on the loop back, once.
+    fn release(&self) {
+        let released = std::mem::replace(&mut self.slot().released, true);
+        if let (false, Some(event_loop)) = (released, &self.event_loop) {
+            event_loop.release();
+        }
+    }
+
+    /// Nobody waits any more, nor will anybody read what the handler writes. True if it has begun to.
+    fn abandon(&self) -> bool {
+        let outlet = {
+            let mut slot = self.slot();
+            slot.abandoned = true;
+            slot.outlet.take()
+        };
+        if let Some(outlet) = &outlet {
+            outlet.close();
+        }
+        outlet.is_some()
+    }
+
+    fn take_outlet(&self) -> Option<Arc<LocalOutlet>> {
+        self.slot().outlet.take()
     }
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Event> {
@@ -94,11 +137,26 @@ impl Owner for Waiting {
     }
 
     fn body_wanted(&self) -> Result<(), &'static str> {
-        if !self.reads_body {
+        if self.manner != Manner::Await {
             return Err("the request body cannot be awaited here: register the handler with body=True");
         }
         self.tell(|slot| slot.body_wanted = true);
         Ok(())
+    }
+
+    fn stream_begun(&self, finished: Finished) -> (Arc<dyn Outlet>, Manner) {
+        let outlet = LocalOutlet::new(self.event_loop.clone());
+        self.tell(|slot| {
+            if slot.abandoned {
+                outlet.close();
+            }
+            (slot.finished, slot.outlet) = (Some(finished), Some(outlet.clone()));
+        });
+        (outlet, self.manner)
+    }
+
+    fn stream_over(&self) {
+        self.release();
     }
 
     fn is_late(&self) -> bool {
@@ -106,9 +164,29 @@ impl Owner for Waiting {
     }
 }
 
+/// Where the pipeline wants a body that a handler goes on writing, and how long it waits for more of it.
+pub(super) struct Onward<'a> {
+    pub(super) stream: &'a mut Option<Box<dyn ResponseStream>>,
+    pub(super) patience: Duration,
+}
+
+impl Onward<'_> {
+    /// Leaves the stream where the handler has begun one. True if so.
+    fn leave(&mut self, lease: &Arc<Lease<Waiting>>) -> bool {
+        let Some(outlet) = lease.owner.take_outlet() else { return false };
+        *self.stream = Some(Box::new(LocalStream::new(lease.clone(), outlet, self.patience)));
+        true
+    }
+}
+
 /// Runs an inline handler on this data-plane thread.
-pub(super) fn run_inline(invocation: Invocation, lease: &Lease<Waiting>) -> Finished {
+pub(super) fn run_inline(
+    invocation: Invocation,
+    lease: &Arc<Lease<Waiting>>,
+    mut onward: Onward<'_>,
+) -> Finished {
     Python::attach(|py| residence::watched(py, &invocation.lease.clone(), || invocation.run(py)));
+    onward.leave(lease);
     lease
         .owner
         .take()
@@ -146,7 +224,12 @@ impl Given {
     }
 
     /// Waits for the result, at most until the deadline; time spent on the client's body moves that back.
-    pub(super) async fn result(mut self, mut deadline: Instant, body: &mut dyn BodySource) -> Finished {
+    pub(super) async fn result(
+        mut self,
+        mut deadline: Instant,
+        body: &mut dyn BodySource,
+        mut onward: Onward<'_>,
+    ) -> Finished {
         let mut sleep = pin!(tokio::time::sleep_until(deadline.into()));
         loop {
             let owner = &self.lease.owner;
@@ -155,22 +238,24 @@ impl Given {
                 ready => ready,
             });
             match event.await {
-                Event::Finished(finished) => return self.done(finished),
+                Event::Finished(finished) => return self.done(finished, &mut onward),
                 Event::TimedOut => {
                     let failure =
                         Failure::new(FailureKind::TimedOut, "no result within the phase's timeout_ms");
                     let finished = match self.lease.close(Err(failure)) {
-                        Some(finished) => finished,
-                        // The handler ended in this very moment: its result is on its way.
+                        Some(finished) => {
+                            self.cancel();
+                            finished
+                        }
+                        // The handler decided in this very moment: its result is on its way.
                         None => self.finished().await,
                     };
-                    self.cancel();
-                    return self.done(finished);
+                    return self.done(finished, &mut onward);
                 }
                 Event::BodyWanted => {
                     let begun = Instant::now();
                     if let Some(finished) = self.read(body).await {
-                        return self.done(finished);
+                        return self.done(finished, &mut onward);
                     }
                     deadline += begun.elapsed();
                     sleep.as_mut().reset(deadline.into());
@@ -221,10 +306,11 @@ impl Given {
         .await
     }
 
-    fn done(&mut self, finished: Finished) -> Finished {
+    /// The result is here. A handler that goes on writing keeps its place on the loop until it ends.
+    fn done(&mut self, finished: Finished, onward: &mut Onward<'_>) -> Finished {
         self.over = true;
-        if let Some(event_loop) = &self.event_loop {
-            event_loop.release();
+        if !onward.leave(&self.lease) {
+            self.lease.owner.release();
         }
         finished
     }
@@ -243,10 +329,11 @@ impl Drop for Given {
         }
         // The client went away. The context closes under the handler's hands, and nobody wants its result.
         let failure = Failure::new(FailureKind::Cancelled, "the client went away while the handler ran");
+        let begun = self.lease.owner.abandon();
         drop(self.lease.close(Err(failure)));
-        self.cancel();
-        if let Some(event_loop) = &self.event_loop {
-            event_loop.release();
+        if !begun {
+            self.cancel();
+            self.lease.owner.release();
         }
     }
 }

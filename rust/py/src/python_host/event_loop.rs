@@ -2,8 +2,9 @@
 //! loop watches. `call_soon_threadsafe` would need the GIL on the data-plane thread, once per call; one byte in
 //! a pipe wakes the loop for a whole batch, and none is written while the loop is on its way already.
 
-use crate::context::{Lease, wake_readers};
+use crate::context::{Lease, Outlet, wake_readers, wake_writer};
 use crate::dispatch::{Invocation, describe};
+use crate::text;
 use nylon_core::{Failure, FailureKind};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -11,6 +12,7 @@ use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The most `async def` handlers that run at once. More would only time out.
 const MAX_RUNNING: usize = 10_000;
@@ -21,8 +23,12 @@ pub(super) enum LoopJob {
     Call(Invocation),
     /// Give the request body to those who await it.
     WakeReaders(Arc<Lease>),
+    /// Let a handler write on that waited for room, or tell it that there will be none.
+    WakeWriter(Arc<dyn Outlet>),
     /// Cancel a handler whose call is given up.
     Cancel(Arc<Lease>),
+    /// The same, for one that may still notice by itself that nobody takes what it writes.
+    CancelAfter(Arc<Lease>, Duration),
 }
 
 /// The queue of one plugin's loop.
@@ -149,6 +155,11 @@ impl LoopQueue {
                     None => Ok(()),
                 },
                 LoopJob::WakeReaders(lease) => wake_readers(py, &lease),
+                LoopJob::WakeWriter(outlet) => wake_writer(py, outlet.pipe()),
+                LoopJob::CancelAfter(lease, patience) => match lease.task(py) {
+                    Some(task) => cancel_after(py, &task, patience),
+                    None => Ok(()),
+                },
                 LoopJob::Cancel(lease) => match lease.take_task() {
                     Some(task) => task.call_method0(py, pyo3::intern!(py, "cancel")).map(drop),
                     None => Ok(()),
@@ -160,4 +171,11 @@ impl LoopQueue {
         }
         Ok(calls)
     }
+}
+
+/// On the loop's thread, in one of its callbacks. A task that is done by then is left alone.
+fn cancel_after(py: Python<'_>, task: &Py<PyAny>, patience: Duration) -> PyResult<()> {
+    let cancel = task.getattr(py, pyo3::intern!(py, "cancel"))?;
+    let event_loop = text::running_loop(py)?;
+    event_loop.call_method1(pyo3::intern!(py, "call_later"), (patience.as_secs_f64(), cancel)).map(drop)
 }

@@ -7,6 +7,8 @@
 
 /// One call, from the pipeline's side.
 mod call;
+/// A response that a handler is still writing.
+mod stream;
 /// Threads for `def` handlers.
 mod pool;
 /// The loop for `async def` handlers.
@@ -20,7 +22,7 @@ use crate::context::{Labels, Lease};
 use crate::dispatch::Invocation;
 use crate::errors::ErrorClass;
 use crate::registry::{Entry, Registry, SessionHandlers, Shape};
-use call::{Given, Waiting, Way};
+use call::{Given, Onward, Waiting, Way};
 use event_loop::EventLoop;
 pub(crate) use event_loop::LoopQueue;
 use nylon_config::plan::Execution;
@@ -200,7 +202,7 @@ impl PluginEntry for PythonEntry {
     }
 
     fn call<'a>(&'a self, call: PhaseCall<'a>) -> Pending<'a> {
-        let PhaseCall { exchange, call, deadline, session, body, .. } = call;
+        let PhaseCall { exchange, call, deadline, session, body, stream, policy } = call;
         let phase = call.phase;
         let mut context = Context::local(exchange, call);
         let Some(shape) = self.entry.shape(phase) else {
@@ -223,15 +225,16 @@ impl PluginEntry for PythonEntry {
         let labels: Arc<Labels> = self.entry.labels.clone();
         let owner = match &way {
             Way::Inline => Waiting::inline(deadline),
-            Way::Pool(_) => Waiting::elsewhere(false),
-            Way::Loop(_) => Waiting::elsewhere(true),
+            Way::Pool(_) => Waiting::pooled(),
+            Way::Loop(event_loop) => Waiting::on_loop(event_loop),
         };
         let lease = Lease::new(context, labels, deadline, owner);
         let invocation = Invocation { entry: self.entry.clone(), session, lease: lease.clone() };
+        let onward = Onward { stream, patience: policy.timeout };
         match way {
-            Way::Inline => Pending::Ready(call::run_inline(invocation, &lease)),
+            Way::Inline => Pending::Ready(call::run_inline(invocation, &lease, onward)),
             way => match Given::hand_over(way, invocation, lease) {
-                Ok(given) => Pending::Later(Box::pin(given.result(deadline, body))),
+                Ok(given) => Pending::Later(Box::pin(given.result(deadline, body, onward))),
                 Err(refused) => Pending::Ready(refused),
             },
         }

@@ -8,7 +8,7 @@ use super::receive::Arrived;
 use super::report;
 use super::shared::{Shared, locked};
 use super::waiting::Held;
-use crate::context::Lease;
+use crate::context::{Lease, Manner};
 use crate::dispatch::Invocation;
 use nylon_core::{Failure, FailureKind};
 use nylon_wire::SessionId;
@@ -57,7 +57,12 @@ impl Shared {
                 return self.release();
             }
         };
-        let owner = RemoteCall::new(self.clone(), origin, due, place == Place::Pool);
+        let manner = match place {
+            Place::Pool => Manner::Block,
+            Place::Loop => Manner::Never,
+            Place::Step => Manner::Await,
+        };
+        let owner = RemoteCall::new(self.clone(), origin, due, manner);
         let call = Lease::new(context, entry.labels.clone(), due, owner);
         if place == Place::Pool {
             self.remember(call.clone());
@@ -100,10 +105,7 @@ impl Shared {
                 Ok(Err(error)) => crate::dispatch::fail(py, &*call, error),
                 Err(_) => {
                     report::failure(py, "a panic ended a handler's call");
-                    RemoteCall::give_up(
-                        &call,
-                        Failure::new(FailureKind::Raised, "a panic ended the handler"),
-                    );
+                    call.give_up(Failure::new(FailureKind::Raised, "a panic ended the handler"));
                 }
             }
             if !call.is_closed() {

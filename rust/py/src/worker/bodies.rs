@@ -14,6 +14,7 @@ use nylon_wire::{
     BodyFrame, CallId, ChunkFrame, CreditFrame, Incoming, Outgoing, ReadFrame, Reply, Which, WireError,
     limits,
 };
+use pyo3::prelude::*;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -128,8 +129,13 @@ impl Shared {
     }
 
     /// The gateway has room for more of what a handler made.
-    pub(crate) fn receive_credit(&self, frame: &Bytes) -> Result<(), WireError> {
-        let CreditFrame { id, which, up_to } = CreditFrame::decode(frame)?;
+    pub(crate) fn receive_credit(&self, py: Python<'_>, frame: &Bytes) -> Result<(), WireError> {
+        let credit = CreditFrame::decode(frame)?;
+        if credit.which == Which::Stream {
+            self.receive_room(py, credit);
+            return Ok(());
+        }
+        let CreditFrame { id, which, up_to } = credit;
         let sending = locked(&self.transfers.outgoing).get(&id).cloned();
         match (sending, up_to) {
             (None, _) => {}

@@ -1,7 +1,7 @@
 //! One call of a gateway, as the owner of the context that its handler is lent.
 
 use super::shared::Shared;
-use crate::context::{Lease, Owner};
+use crate::context::{Lease, Manner, Outlet, Owner};
 use bytes::Bytes;
 use nylon_core::{Failure, FailureKind, Finished};
 use nylon_wire::{CallId, EntryShape, Which};
@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_millis(50);
 /// The longest wait for a body: the gateway's own limits end it sooner, unless the gateway is gone.
 const MAX_BODY_WAIT: Duration = Duration::from_secs(600);
+
+/// As good as no deadline.
+const FOREVER: Duration = Duration::from_secs(1 << 32);
 
 /// What is needed to answer.
 #[derive(Clone)]
@@ -32,15 +35,15 @@ pub(crate) struct RemoteCall {
     shared: Arc<Shared>,
     pub(crate) origin: Origin,
     due: Mutex<Instant>,
-    /// Runs in the pool: its slot is free when the thread is, not when the answer is sent.
-    pooled: bool,
+    /// In the pool (it may block there) its slot is free when the thread is, not when the answer is sent.
+    manner: Manner,
     has_slot: AtomicBool,
 }
 
 impl RemoteCall {
     /// The call takes over the slot that was reserved for it.
-    pub(crate) fn new(shared: Arc<Shared>, origin: Origin, due: Instant, pooled: bool) -> RemoteCall {
-        RemoteCall { shared, origin, due: Mutex::new(due), pooled, has_slot: AtomicBool::new(true) }
+    pub(crate) fn new(shared: Arc<Shared>, origin: Origin, due: Instant, manner: Manner) -> RemoteCall {
+        RemoteCall { shared, origin, due: Mutex::new(due), manner, has_slot: AtomicBool::new(true) }
     }
 
     /// The worker.
@@ -81,9 +84,7 @@ impl RemoteCall {
             }
             false => (FailureKind::Raised, "a panic ended the handler"),
         };
-        if let Some(finished) = lease.close(Err(Failure::new(failure.0, failure.1))) {
-            self.finished(finished);
-        }
+        lease.give_up(Failure::new(failure.0, failure.1));
         self.release();
     }
 
@@ -95,11 +96,11 @@ impl RemoteCall {
         lease.owner.release();
     }
 
-    /// Takes the context away from a handler that goes on. False where it has ended by itself.
-    pub(crate) fn give_up(lease: &Lease<RemoteCall>, failure: Failure) -> bool {
-        let Some(finished) = lease.close(Err(failure)) else { return false };
-        lease.owner.finished(finished);
-        true
+    /// The handler is over.
+    fn left(&self) {
+        if self.manner != Manner::Block {
+            self.release();
+        }
     }
 }
 
@@ -107,9 +108,19 @@ impl Owner for RemoteCall {
     fn finished(&self, finished: Finished) {
         self.shared.forget(self.origin.id);
         self.shared.answer(self.origin.clone(), finished);
-        if !self.pooled {
-            self.release();
-        }
+        self.left();
+    }
+
+    fn stream_begun(&self, finished: Finished) -> (Arc<dyn Outlet>, Manner) {
+        // From here on the gateway's clocks count, and it says when nobody reads on.
+        self.put_off(Instant::now() + FOREVER);
+        (self.shared.begin_stream(&self.origin, finished), self.manner)
+    }
+
+    fn stream_over(&self) {
+        self.shared.forget(self.origin.id);
+        self.shared.stream_over(self.origin.id);
+        self.left();
     }
 
     fn is_late(&self) -> bool {

@@ -23,6 +23,8 @@ mod sessions;
 mod call;
 /// Bodies that travel in parts.
 mod bodies;
+/// Responses that handlers are still writing.
+mod stream;
 /// Threads for `def` handlers.
 mod pool;
 /// What a call is answered.

@@ -68,7 +68,7 @@ impl Shared {
         let handled = match peeked {
             Ok(Envelope { kind: Kind::Call, .. }) => self.receive_call(own, &reply, frame, ready),
             Ok(Envelope { kind: Kind::Body, .. }) if own => self.receive_body(py, frame, ready),
-            Ok(Envelope { kind: Kind::Credit, .. }) if own => self.receive_credit(frame),
+            Ok(Envelope { kind: Kind::Credit, .. }) if own => self.receive_credit(py, frame),
             Ok(Envelope { kind: Kind::Probe, .. }) if own => self.answer_probe(frame, &reply),
             Ok(Envelope { kind: Kind::Grant, .. }) if own => self.receive_grant(frame, ready),
             Ok(Envelope { kind: Kind::Close, .. }) if own => Close::decode(frame).map(|close| {

@@ -11,6 +11,7 @@ use super::known::KnownCalls;
 use super::outbox::{Outbox, Publication, Refused};
 use super::pool::Pool;
 use super::sessions::Sessions;
+use super::stream::Streams;
 use super::waiting::Waiting;
 use super::wake::Wake;
 use crate::context::Lease;
@@ -65,6 +66,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) sessions: Mutex<Sessions<Arc<SessionHandlers>>>,
     pub(crate) transfers: Transfers,
+    pub(crate) streams: Streams,
     pub(crate) watch: Watch,
     pub(crate) known: Mutex<KnownCalls>,
     pub(crate) waiting: Mutex<HashMap<CallId, Waiting>>,
@@ -94,6 +96,7 @@ impl Shared {
             counters: Counters::default(),
             sessions: Mutex::default(),
             transfers: Transfers::default(),
+            streams: Streams::default(),
             watch: Watch::new(),
             known: Mutex::default(),
             waiting: Mutex::default(),
@@ -319,7 +322,7 @@ impl Shared {
         for call in calls {
             const LATE: &str = "the handler did not decide in time";
             let failure = all.cloned().unwrap_or_else(|| Failure::new(FailureKind::TimedOut, LATE));
-            if RemoteCall::give_up(&call, failure)
+            if call.give_up(failure)
                 && let Some(task) = call.take_task()
                 && let Err(error) = task.call_method0(py, pyo3::intern!(py, "cancel"))
             {
@@ -328,6 +331,7 @@ impl Shared {
         }
         self.give_up_waiting(all);
         self.look_after_transfers(all.is_some());
+        self.look_after_streams(py, all);
         locked(&self.known).expire(Moment::now());
         let over = match all {
             None => locked(&self.sessions).expire(now),

@@ -9,8 +9,9 @@ use super::correlation::Waiting;
 use super::course::Tried;
 use super::lane::Lane;
 use super::session::{Home, RemoteSession, Served};
+use super::stream::RemoteStream;
 use super::workers::Group;
-use crate::plugin::{BodySource, Pending, PhaseCall, Session};
+use crate::plugin::{BodySource, Pending, PhaseCall, ResponseStream, Session};
 use bytes::Bytes;
 use nylon_config::plan::PhasePolicy;
 use nylon_core::{Call, Exchange, Failure, FailureKind, Finished, Op, Outcome, Phase};
@@ -21,7 +22,7 @@ use std::time::Instant;
 
 /// Starts a call.
 pub(super) fn run<'a>(entry: &'a RemoteEntry, phase_call: PhaseCall<'a>) -> Pending<'a> {
-    let PhaseCall { exchange, call, policy, deadline, session, body } = phase_call;
+    let PhaseCall { exchange, call, policy, deadline, session, body, stream } = phase_call;
     let remote = remote_session(entry, session);
     let home = remote.home.clone().filter(|home| home.keeps);
     if home.as_ref().and_then(|home| home.phases).is_some_and(|phases| !phases.contains(call.phase)) {
@@ -54,15 +55,19 @@ pub(super) fn run<'a>(entry: &'a RemoteEntry, phase_call: PhaseCall<'a>) -> Pend
             claims,
             message: 0,
             sent: 0,
+            stream: None,
         };
         let result = running.result(remote).await;
-        let Running { exchange, call, .. } = running;
+        let Running { exchange, call, stream: writing, .. } = running;
         let finished = match result {
             Ok(Some(reply)) => apply(exchange, call.phase, reply),
             // Kept for later: what becomes of it is counted there.
             Ok(None) => return finished(exchange, Outcome::Next, None),
             Err(failure) => finished(exchange, Outcome::Failed(failure), None),
         };
+        if finished.outcome == Outcome::End {
+            *stream = writing.map(|writing| Box::new(writing) as Box<dyn ResponseStream>);
+        }
         group.tally.count(&finished.outcome, begun.elapsed());
         finished
     }))
@@ -96,7 +101,7 @@ pub(super) fn remote_session<'a>(entry: &RemoteEntry, session: &'a mut Session) 
 }
 
 /// Counts the calls in flight, also when one is given up.
-struct Counted(Arc<Group>);
+pub(super) struct Counted(Arc<Group>);
 
 impl Counted {
     fn new(group: &Arc<Group>) -> Counted {
@@ -134,6 +139,8 @@ pub(super) struct Running<'a> {
     /// The number of the latest message that is to be answered, and of the latest that was the call itself.
     pub(super) message: u32,
     pub(super) sent: u32,
+    /// What the handler goes on writing.
+    stream: Option<RemoteStream>,
 }
 
 /// Remembers, also when the call is given up, which worker has something of the session.
@@ -155,7 +162,7 @@ impl Drop for Involved<'_> {
 
 impl Running<'_> {
     /// Notes who has the session now, and says what the call came to.
-    pub(super) fn settle(&self, involved: Involved<'_>, reply: Reply) -> Result<Reply, Failure> {
+    pub(super) fn settle(&mut self, mut involved: Involved<'_>, reply: Reply) -> Result<Reply, Failure> {
         let failure = match &reply.outcome {
             Outcome::Failed(failure) => Some(failure.clone()),
             _ => None,
@@ -169,6 +176,16 @@ impl Running<'_> {
                 involved.session.left.extend(left.cloned());
             }
             involved.session.home = Some(Home { peer, keeps, phases: reply.shape.map(|shape| shape.phases) });
+        }
+        if reply.streams {
+            let group = &self.on.group;
+            // The call's slot goes on with the stream; a fresh one stays here, to be closed.
+            let fresh = self.lane.slots.open(self.id, group);
+            let waiting = std::mem::replace(&mut involved.waiting, fresh);
+            let (worker, counted) = (self.worker(reply.worker.as_str())?, Counted::new(group));
+            let ways = (self.entry.connection.clone(), self.lane.clone());
+            let patience = self.policy.timeout;
+            self.stream = Some(RemoteStream::new(waiting, ways, counted, self.id, worker, patience));
         }
         failure.map_or(Ok(reply), Err)
     }

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// Enough for the data-plane threads of one machine to rarely meet in one.
 const SHARDS: u32 = 16;
@@ -238,19 +238,21 @@ impl Waiting {
 
     /// The next thing that came in.
     pub(super) async fn event(&self) -> Event {
-        poll_fn(|context| {
-            self.with(|call| match call.next() {
-                Some(event) => Poll::Ready(event),
-                None => {
-                    match &mut call.waker {
-                        Some(waker) => waker.clone_from(context.waker()),
-                        none => *none = Some(context.waker().clone()),
-                    }
-                    Poll::Pending
+        poll_fn(|context| self.poll_event(context)).await
+    }
+
+    /// The same, for whoever is polled.
+    pub(super) fn poll_event(&self, context: &mut Context<'_>) -> Poll<Event> {
+        self.with(|call| match call.next() {
+            Some(event) => Poll::Ready(event),
+            None => {
+                match &mut call.waker {
+                    Some(waker) => waker.clone_from(context.waker()),
+                    none => *none = Some(context.waker().clone()),
                 }
-            })
+                Poll::Pending
+            }
         })
-        .await
     }
 
     /// The call is sent (again), to this worker or to the group: from now on only who takes it anew has it.

@@ -225,11 +225,22 @@ async fn run(entry: Arc<MirrorEntry>, mut copies: mpsc::Receiver<Box<CallCopy>>)
         let id = exchange.facts.id;
         let deadline = Instant::now() + policy.timeout;
         let (session_of_call, body) = (&mut session, &mut NoBody);
-        let copied = PhaseCall { exchange, call, policy: &policy, deadline, session: session_of_call, body };
+        // What the copy's handler would stream is wanted by nobody, which it is told when this is dropped.
+        let mut unread = None;
+        let copied = PhaseCall {
+            exchange,
+            call,
+            policy: &policy,
+            deadline,
+            session: session_of_call,
+            body,
+            stream: &mut unread,
+        };
         let finished = match call::run(&entry.entry, copied) {
             Pending::Ready(finished) => finished,
             Pending::Later(later) => later.await,
         };
+        drop(unread);
         drop(permit);
         let own = Decision::of(&finished);
         if let Some(state) = finished.state {

@@ -56,6 +56,8 @@ mod outgoing;
 mod reads;
 /// The parts that such bodies travel in.
 mod bodies;
+/// A response body that a handler is still writing.
+mod stream;
 /// What is kept of a session between its phases.
 mod session;
 
