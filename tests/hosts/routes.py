@@ -26,6 +26,9 @@ ENTRIES = """
     closure state state-in-setup state-too-large state-impossible log-facts slow-log
     timeout-passes timeout-strikes task-group current-task aiohttp httpx gather-at-gate context-variable
     context-variable-blocking mixed
+    stream-blocking stream-awaited stream-at-once stream-small stream-inline-large stream-at-gate stream-raise
+    stream-raise-at-once stream-unended stream-misused stream-facts stream-empty stream-for-ever
+    stream-for-ever-awaited stream-progress
 """.split()  # noqa: SIM905 (as a list it would fill two pages)
 """Entries with a route of their own name and nothing special about it."""
 
@@ -101,6 +104,11 @@ def suite_config(
         ),
         one("whole-continue", entry("whole", per_phase=on_error("continue"))),
         one("whole-and-by-chunk", entry("whole"), entry("by-chunk")),
+        one("stream-idle", entry("stream-idle", per_phase={"request_filter": SHORT})),
+        one("stream-whole", entry("whole"), entry("stream-blocking")),
+        one("stream-by-chunk", entry("by-chunk"), entry("stream-awaited")),
+        one("stream-both", entry("whole"), entry("by-chunk"), entry("stream-awaited")),
+        one("stream-raise-whole", entry("whole"), entry("stream-raise")),
         one("served", service="served"),
         one("served-pass", service="served-pass"),
         one("filtered-served", entry("whole"), service="served"),

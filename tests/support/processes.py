@@ -57,6 +57,11 @@ class Process:
         return self._process.pid
 
     @property
+    def working_pid(self) -> int:
+        """The id of the process that does the work."""
+        return self.pid
+
+    @property
     def running(self) -> bool:
         """Whether it lives."""
         return self._process.poll() is None
@@ -64,12 +69,12 @@ class Process:
     @property
     def memory(self) -> int:
         """Resident bytes of the process alone."""
-        return int(psutil.Process(self.pid).memory_info().rss)
+        return int(psutil.Process(self.working_pid).memory_info().rss)
 
     @property
     def peak_memory(self) -> int:
         """The most resident bytes that it ever had."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
+        status = Path(f"/proc/{self.working_pid}/status").read_text()
         (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
 
@@ -173,6 +178,12 @@ class WorkerProcess(Process):
             *arguments,
         ]
         super().__init__(command, cwd=app_dir, environment=environment)
+
+    @property
+    def working_pid(self) -> int:
+        """The id of the worker, under its supervisor."""
+        (worker,) = psutil.Process(self.pid).children()
+        return int(worker.pid)
 
     def await_serving(self) -> None:
         """Wait until it says that it serves."""
