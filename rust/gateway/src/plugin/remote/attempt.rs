@@ -6,6 +6,7 @@
 use super::call::Running;
 use super::correlation::Waiting;
 use super::course::Target;
+use super::ledger::NOBODY;
 use super::life::Life;
 use super::outgoing::in_buffer;
 use super::peer::Peer;
@@ -96,18 +97,31 @@ impl Running<'_> {
             };
             let heard = match event {
                 Event::Frame(message, kind, frame) => {
-                    self.understand(message, kind, &frame, life, waiting, vigil).await?
+                    self.understand(message, kind, &frame, life, waiting, vigil).await
                 }
-                Event::NoResponders(message) => self.nobody_at(message, life, waiting, vigil),
+                Event::NoResponders(message) => Ok(self.nobody_at(message, life, waiting, vigil)),
                 Event::Taken(message) => {
                     vigil.taken(message, Instant::now());
-                    None
+                    Ok(None)
                 }
-                Event::Malformed(why) => return Err(protocol(&why)),
-                Event::Lost => Some(Heard::Lost),
+                Event::Malformed(why) => Err(protocol(&why)),
+                Event::Lost => Ok(Some(Heard::Lost)),
             };
-            if let Some(heard) = heard {
-                return Ok(heard);
+            match heard {
+                Ok(None) => {}
+                Ok(Some(heard)) => return Ok(heard),
+                Err(failure) => {
+                    if failure.kind == FailureKind::Protocol {
+                        let holder = waiting.taken_by();
+                        let worker = holder.as_deref().map_or(NOBODY, Peer::name);
+                        self.on.group.counters.misbehaved(
+                            worker,
+                            "an answer that is not valid",
+                            &failure.message,
+                        );
+                    }
+                    return Err(failure);
+                }
             }
         }
     }

@@ -8,6 +8,7 @@
 //! those ask to be woken for it.
 
 use super::counters::Counters;
+use super::ledger::NOBODY;
 use super::peer::Peer;
 use super::slot::{Event, OpenCall};
 use super::workers::Group;
@@ -107,50 +108,49 @@ impl Slots {
     /// Hands an answer to its call. What nobody waits for is counted.
     pub(super) fn deliver(&self, token: &str, message: Message) {
         let Some((number, generation, sent)) = parse_reply_token(token) else {
-            return self.misbehaved("answers", "a reply subject that was never given out", token);
+            return self.counters.misbehaved(NOBODY, "an answer to a call that never was", &token);
         };
         let payload = message.payload;
-        let event = match message.status {
-            Some(StatusCode::NO_RESPONDERS) => Event::NoResponders(sent),
+        let (id, event) = match message.status {
+            Some(StatusCode::NO_RESPONDERS) => (None, Ok(Event::NoResponders(sent))),
             _ => match Envelope::peek(&payload) {
                 Ok(Envelope { kind: Kind::Ack, .. }) => match Ack::decode(&payload) {
                     Ok(ack) => return self.take(number, generation, sent, &ack),
-                    Err(why) => Event::Malformed(why),
+                    Err(why) => (None, Ok(Event::Malformed(why))),
                 },
                 Ok(Envelope { kind, id, .. }) => {
-                    if let Some(id) = id
-                        && self.with(number, generation, |call| call.id != id) == Some(true)
-                    {
-                        return self.misbehaved(kind.name(), "it names another call", token);
-                    }
-                    Event::Frame(sent, kind, payload)
+                    let copied = payload.len() <= COPY_UP_TO;
+                    let payload = if copied { Bytes::copy_from_slice(&payload) } else { payload };
+                    (id, Ok(Event::Frame(sent, kind, payload)))
                 }
                 // A later version's frame of something else.
-                Err(why @ WireError::Kind { .. }) => {
-                    return self.misbehaved("unknown", "its kind is not known", &why.to_string());
-                }
-                Err(why) => Event::Malformed(why),
+                Err(why @ WireError::Kind { .. }) => (None, Err(why)),
+                Err(why) => (None, Ok(Event::Malformed(why))),
             },
         };
-        let event = match event {
-            Event::Frame(sent, kind, payload) if payload.len() <= COPY_UP_TO => {
-                Event::Frame(sent, kind, Bytes::copy_from_slice(&payload))
-            }
-            event => event,
-        };
-        let taken = self.with(number, generation, |call| {
-            let room = call.events.len() < MAX_WAITING;
-            if room {
-                call.events.push_back(event);
-            }
-            (room, call.waker.take())
-        });
-        match taken {
-            Some((room, waker)) => {
-                waker.into_iter().for_each(Waker::wake);
-                if !room {
-                    self.misbehaved("too many", "more frames than one call can have", token);
+        let noted = self.with(number, generation, |call| {
+            let stray = match event {
+                Err(why) => Some(("a frame of a kind that is not known", why.to_string())),
+                Ok(_) if id.is_some_and(|id| id != call.id) => {
+                    Some(("a frame that names another call", format!("{id:?}")))
                 }
+                Ok(_) if call.events.len() >= MAX_WAITING => {
+                    Some(("more frames than one call can have", format!("{:?}", call.id)))
+                }
+                Ok(event) => {
+                    call.events.push_back(event);
+                    None
+                }
+            };
+            match stray {
+                None => Ok(call.waker.take()),
+                Some(stray) => Err((stray, call.worker.clone())),
+            }
+        });
+        match noted {
+            Some(Ok(waker)) => waker.into_iter().for_each(Waker::wake),
+            Some(Err(((kind, detail), worker))) => {
+                self.counters.misbehaved(worker.as_deref().map_or(NOBODY, Peer::name), kind, &detail);
             }
             None => self.late(token),
         }
@@ -173,7 +173,8 @@ impl Slots {
         match noted {
             Some(Some(waker)) => waker.into_iter().for_each(Waker::wake),
             Some(None) => {
-                self.misbehaved("ack", "it names another call or an impossible worker", ack.worker.as_str())
+                let kind = "an ack that names another call, or an impossible worker";
+                self.counters.misbehaved(NOBODY, kind, &ack.worker.as_str());
             }
             None => self.late(ack.worker.as_str()),
         }
@@ -198,12 +199,6 @@ impl Slots {
     fn late(&self, from: &str) {
         if let Some(count) = self.counters.late.add() {
             tracing::debug!(count, "an answer came for a call that is over: {from}");
-        }
-    }
-
-    fn misbehaved(&self, kind: &str, why: &str, from: &str) {
-        if let Some(count) = self.counters.misbehaviour.add() {
-            tracing::warn!(count, "a worker's {kind} frame was ignored: {why}: {from:?}");
         }
     }
 

@@ -3,6 +3,8 @@
 //! A plain call counts nothing here: these numbers move when something was late, lost, full or wrong. Where one of
 //! them also goes to the log it does so at its powers of two, so that a flood of anything costs a line or two.
 
+use super::ledger::Ledger;
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that only grows.
@@ -27,6 +29,7 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(super) struct Counters {
             $(pub(super) $name: Counter,)*
+            ledger: Ledger,
         }
 
         /// The counters of a connection at one moment.
@@ -43,6 +46,12 @@ macro_rules! counters {
         }
 
         impl Counters {
+            /// Counts a frame that made no sense, or was not wanted.
+            pub(super) fn misbehaved(&self, worker: &str, kind: &'static str, detail: &dyn Display) {
+                self.misbehaviour.add();
+                self.ledger.note(worker, kind, detail);
+            }
+
             pub(super) fn counts(&self) -> Counts {
                 Counts { $($name: self.$name.get(),)* }
             }

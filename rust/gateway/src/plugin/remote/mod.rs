@@ -48,6 +48,8 @@ mod vigil;
 mod claims;
 /// Calls of `logging` that were due while the broker was away.
 mod kept;
+/// What workers did that the protocol does not allow.
+mod ledger;
 /// What was out of the ordinary, counted.
 mod counters;
 /// A call as it is written.

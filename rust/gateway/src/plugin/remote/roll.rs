@@ -5,6 +5,7 @@
 //! picked. Who does not answer within [`ANSWER_WITHIN`] is suspect; a suspect is asked every second on its own
 //! subject, where the server says if it is gone. Not answering for [`FORGET_AFTER`] takes a worker out.
 
+use super::ledger::NOBODY;
 use super::life::Life;
 use super::vigil::{ANSWER_WITHIN, STALL};
 use super::workers::Group;
@@ -128,10 +129,8 @@ fn announced(group: &Group, message: &Message) {
         Ok(_) | Err(nylon_wire::WireError::Kind { .. }) => Ok(()),
         Err(why) => Err(why),
     };
-    if let Err(why) = done
-        && let Some(count) = group.counters.misbehaviour.add()
-    {
-        tracing::warn!(group = %group.name, count, "an announcement of a worker is malformed: {why}");
+    if let Err(why) = done {
+        group.counters.misbehaved(NOBODY, "a malformed announcement", &why);
     }
 }
 
