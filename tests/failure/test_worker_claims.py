@@ -3,21 +3,16 @@ the gateway may have turned to another one.
 """
 
 import asyncio
-import contextlib
 import os
 import signal
-import sys
-from pathlib import Path
 
 import msgpack
 import pytest
 from requester import Requester, call_frame, serving, until
-from support.processes import Process
+from stalling import numbered, stalling
 
 from nylon import NylonPlugin
 from nylon.embedded import NatsServer
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -173,41 +168,6 @@ def test_of_two_workers_with_the_same_call_only_the_first_to_claim_runs_it(broke
 
 
 # ---- a worker that stood still ----
-
-
-class Stalling:
-    """The worker in a process of its own, and its record of what began."""
-
-    def __init__(self, broker, folder, group, transport):
-        self.log = folder / "began"
-        self.log.touch()
-        script = [sys.executable, HERE / "stalling_worker.py", broker.url, group, self.log, transport]
-        self.process = Process(script, cwd=HERE)
-
-    @property
-    def began(self):
-        return self.log.read_text().splitlines()
-
-    def open(self):
-        self.log.with_suffix(".open").touch()
-
-
-@contextlib.asynccontextmanager
-async def stalling(broker, folder, group, transport):
-    worker = Stalling(broker, folder, group, transport)
-    with worker.process:
-        async with await Requester.connect(broker.url, group) as gateway:
-            await gateway.until_served("step")
-            yield gateway, worker
-            worker.open()
-            worker.process.signal(signal.SIGCONT)
-            await asyncio.to_thread(worker.process.stop)
-
-
-def numbered(entry, number, **change):
-    frame = call_frame(entry, **change)
-    frame["q"] = {"m": "GET", "p": f"/{number}", "h": []}
-    return frame
 
 
 @pytest.mark.parametrize("granted", [True, False])

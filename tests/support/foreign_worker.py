@@ -26,6 +26,12 @@ Frame = dict[str, Any]
 PHASES = ("request_filter", "response_filter", "response_body_filter", "logging")
 REMEMBER_REPLIES, REMEMBER_IDS = 2.0, 30.0
 """Seconds for which a finished call's reply, and its id, are kept."""
+REMEMBER_BYTES = 8 << 20
+"""Bytes of all replies that are kept."""
+BEAT, STALL = 0.05, 0.2
+"""Seconds between two looks at the clock, and those without one that are a stall."""
+CLAIM_WAIT = 1.0
+"""Seconds to wait for the answer to a claim."""
 
 
 class Failure(Exception):
@@ -36,6 +42,15 @@ class Failure(Exception):
         self.kind = kind
 
 
+class Refused(Exception):
+    """The call may not run here: nothing is to be said of it."""
+
+
+def clock() -> float:
+    """Seconds, also those for which the machine was suspended."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 @dataclass
 class Call:
     """A call and what its handler makes of it."""
@@ -43,6 +58,8 @@ class Call:
     worker: Worker
     frame: Frame
     reply_to: str
+    came: float
+    """When; 0 where that may have been before a stall."""
     ops: list[list[Any]] = field(default_factory=list)
     state: dict[str, Any] = field(default_factory=dict)
 
@@ -98,6 +115,10 @@ class Worker:
         self.done: dict[bytes, tuple[float, bytes | None]] = {}
         self.waiting: dict[tuple[bytes, str], asyncio.Future[Frame]] = {}
         self.sessions: set[bytes] = set()
+        self.beat = clock()
+        self.resumed = 0.0
+        """When the last stall ended."""
+        self.catching_up: asyncio.Task[None] | None = None
 
     # ---- frames out ----
 
@@ -115,17 +136,29 @@ class Worker:
 
     async def on_call(self, message: Msg) -> None:
         """A call, from the queue or to this worker alone."""
-        frame = msgpack.unpackb(message.data)
-        call_id = frame["id"]
+        self.look_at_clock()
+        try:
+            frame = msgpack.unpackb(message.data)
+            call_id, _, _ = frame["id"], frame["f"]["id"], frame["q"]["p"]
+        except Exception as error:
+            return await self.malformed(message, error)
+        if frame["t"] != "call":
+            return await self.malformed(message, f"a {frame['t']} frame is not for this subject")
         if call_id in self.running:
             return await self.sign("ack", call_id, message.reply)
         if call_id in self.done:
             return await self.again(call_id, message.reply)
         if len(self.running) >= self.concurrency:
             return await self.sign("busy", call_id, message.reply)
-        call = Call(self, frame, message.reply)
+        call = Call(self, frame, message.reply, came=0.0 if self.catching_up else clock())
         self.running[call_id] = asyncio.create_task(self.run(call))
         return None
+
+    async def malformed(self, message: Msg, why: Any) -> None:
+        """What cannot be read is answered, so that nobody waits for it."""
+        error = {"k": "protocol", "m": f"not a frame for a worker: {why}"}
+        if message.reply:
+            await self.sign("reply", bytes(16), message.reply, o="error", er=error)
 
     async def again(self, call_id: bytes, reply_to: str) -> None:
         """A call that has run is answered as it was, never run once more."""
@@ -137,8 +170,13 @@ class Worker:
 
     async def on_own(self, message: Msg) -> None:
         """Whatever comes to this worker's own subject."""
-        frame = msgpack.unpackb(message.data)
-        match frame["t"]:
+        self.look_at_clock()
+        try:
+            frame = msgpack.unpackb(message.data)
+            kind, _ = frame["t"], frame["s" if frame["t"] == "close" else "id"]
+        except Exception as error:
+            return await self.malformed(message, error)
+        match kind:
             case "call":
                 await self.on_call(message)
             case "probe" if frame["id"] in self.running:
@@ -154,7 +192,8 @@ class Worker:
             case "close":
                 self.sessions.discard(frame["s"])
             case _:
-                pass  # a later version's
+                await self.malformed(message, f"a {kind} frame")
+        return None
 
     # ---- a call's life ----
 
@@ -162,6 +201,9 @@ class Worker:
         call_id, entry = call.frame["id"], self.entries.get(call.frame["e"])
         try:
             reply = await self.result(call, entry)
+        except Refused:
+            del self.running[call_id]
+            return
         except Failure as why:
             reply = {"o": "error", "er": {"k": why.kind, "m": str(why)}}
         except TimeoutError:
@@ -176,14 +218,14 @@ class Worker:
             packed = self.packed("reply", id=call_id, w=self.id, o="error", er=why)
         await self.client.publish(call.reply_to, packed)
         del self.running[call_id]
-        self.done[call_id] = (time.monotonic(), packed)
+        self.done[call_id] = (clock(), packed)
 
     async def result(self, call: Call, entry: Entry | None) -> Frame:
         handler = entry.handlers.get(call.frame["p"]) if entry else None
         if entry is None or handler is None:
             raise Failure("unknown_entry", f"no {call.frame['e']!r} for this phase here")
         await self.sign("ack", call.frame["id"], call.reply_to)
-        if call.frame.get("cl"):
+        if call.frame.get("cl") or self.stalled_since(call.came):
             await self.claim(call)
         if "s" in entry.flags:
             self.sessions.add(call.frame["s"])
@@ -201,9 +243,16 @@ class Worker:
         return reply
 
     async def claim(self, call: Call) -> None:
-        grant = await self.ask(call, "grant", "claim", call.frame["ms"] / 1000)
-        if not grant.get("ok"):
-            raise Failure("cancelled", "another worker has the call")
+        """Ask whether the call may run here; again where the answer itself waited through a stall."""
+        asked = 0.0
+        while not asked or self.stalled_since(asked):
+            asked = clock()
+            try:
+                grant = await self.ask(call, "grant", "claim", CLAIM_WAIT)
+            except TimeoutError:
+                raise Refused from None
+            if not grant.get("ok"):
+                raise Refused
 
     async def read(self, call: Call, which: str) -> bytes:
         """Ask for a body. The wait for the client does not count: what is left afterwards comes with it."""
@@ -225,6 +274,35 @@ class Worker:
             return await asyncio.wait_for(self.waiting[key], seconds)
         finally:
             del self.waiting[key]
+
+    # ---- its own standing still ----
+
+    def look_at_clock(self) -> None:
+        """Whoever finds a gap behind the last look has found a stall: what waited through it must be claimed."""
+        now, self.beat, gap = clock(), clock(), clock() - self.beat
+        if gap > STALL:
+            self.resumed = now
+            if self.catching_up is None:
+                self.catching_up = asyncio.create_task(self.catch_up())
+
+    def stalled_since(self, moment: float) -> bool:
+        return moment < self.resumed or clock() - self.beat > STALL
+
+    async def catch_up(self) -> None:
+        """Old messages may still be in the socket, until the server has answered a PING of after the stall."""
+        while True:
+            stall = self.resumed
+            with contextlib.suppress(nats.errors.Error):
+                await self.client.flush()
+            await asyncio.sleep(0.05)  # nats-py's queue is behind what it has read
+            if stall == self.resumed:
+                break
+        self.catching_up = None
+
+    async def beating(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            self.look_at_clock()
 
     # ---- the micro service ----
 
@@ -262,29 +340,32 @@ class Worker:
                 await self.client.subscribe(f"$SRV.{verb}{name}", cb=self.on_service)
         calls = await self.client.subscribe(f"nylon.{self.group}.call", queue=self.group, cb=self.on_call)
         await self.client.flush()
+        await self.client.flush()  # nats-py's first PING may overtake what was said before it
         await reconnected()
         print(f"serving {self.group} as {self.id}", flush=True)
-        forgetting = asyncio.create_task(self.forget())
+        housework = [asyncio.create_task(self.forget()), asyncio.create_task(self.beating())]
         await stop.wait()
         await self.client.publish(announce, self.packed("leave", w=self.id, g=self.group))
         await calls.drain()
-        await self.finish(time.monotonic() + 10)
-        forgetting.cancel()
+        await self.finish(clock() + 10)
+        for work in housework:
+            work.cancel()
         with contextlib.suppress(nats.errors.Error):
             await self.client.drain()
 
     async def finish(self, deadline: float) -> None:
         """Until nothing runs and no session is open."""
-        while (self.running or self.sessions) and time.monotonic() < deadline:  # noqa: ASYNC110 (emptied in many places)
+        while (self.running or self.sessions) and clock() < deadline:  # noqa: ASYNC110 (emptied in many places)
             await asyncio.sleep(0.01)
 
     async def forget(self) -> None:
         """Replies go after a while, ids after a longer one."""
         while True:
             await asyncio.sleep(0.5)
-            now = time.monotonic()
-            for call_id, (when, reply) in list(self.done.items()):
+            now, kept = clock(), 0
+            for call_id, (when, reply) in reversed(list(self.done.items())):
+                kept += len(reply or b"")
                 if now - when > REMEMBER_IDS:
                     del self.done[call_id]
-                elif reply is not None and now - when > REMEMBER_REPLIES:
+                elif reply is not None and (now - when > REMEMBER_REPLIES or kept > REMEMBER_BYTES):
                     self.done[call_id] = (when, None)

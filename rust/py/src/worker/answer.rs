@@ -108,14 +108,14 @@ impl Shared {
     pub(crate) fn tell(&self, id: CallId, known: Known, reply: &[u8]) {
         match known {
             Known::Here => self.acknowledge(id, reply),
-            Known::Ended(Some(frame)) => {
+            Known::Ended(Some(frame)) if !reply.is_empty() => {
                 self.counters.repeated.fetch_add(1, Relaxed);
-                self.sign(reply, |out| {
-                    out.extend_from_slice(&frame);
-                    Ok(())
-                });
+                if let Err(Refused::TooLarge { .. }) = self.publish_frame(reply, &frame) {
+                    // The server takes less than it did.
+                    self.tell(id, Known::Ended(None), reply);
+                }
             }
-            Known::Ended(None) | Known::Unknown => {
+            Known::Ended(_) | Known::Unknown => {
                 self.sign(reply, |out| Unknown { id, worker: self.setup.worker.clone() }.encode(out));
             }
         }

@@ -212,7 +212,9 @@ impl Running<'_> {
             Kind::Unknown => {
                 let unknown = Unknown::decode(frame).map_err(|why| protocol(&why))?;
                 let peer = self.worker(unknown.worker.as_str())?;
-                Ok(vigil.is_question(message).then_some(Heard::Forgotten(peer)))
+                // As the answer to a copy of the call: it has run there, and its reply is no longer kept.
+                let is_asked = vigil.is_question(message) || message == self.sent;
+                Ok(is_asked.then_some(Heard::Forgotten(peer)))
             }
             Kind::Claim => {
                 let claim = Claim::decode(frame).map_err(|why| protocol(&why))?;
