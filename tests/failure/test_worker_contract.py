@@ -83,10 +83,13 @@ def test_a_smaller_max_payload_after_a_restart_counts_for_what_is_sent_then(tran
             server._config = "max_payload: 10000\n"
             await asyncio.to_thread(server.start)
             await until(lambda: gateway.client.is_connected and worker._broker.client.is_connected)
+            assert (await ask(gateway, 1)).outcome == "end"
+            before = worker._broker.client.stats["reconnects"]
             # The old reply does not go through any more: better an honest answer than none.
             assert (await gateway.probe(worker.worker, answer.frame["id"]))["t"] == "unknown"
             assert (await ask(gateway, 1)).outcome == "end"
-            assert worker._broker.client.stats["reconnects"] == 1
+            # A server cuts off whoever sends more than it takes.
+            assert worker._broker.client.stats["reconnects"] == before
 
     with NatsServer(config="max_payload: 100000\n") as server:
         server.restart()
