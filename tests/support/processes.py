@@ -131,14 +131,21 @@ class GatewayProcess(Process):
             cwd=import_path,
             environment={"PYTHONPATH": str(import_path)},
         )
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(config).encode() + b"\n")
-        self._process.stdin.flush()
         try:
-            self.urls: list[str] = json.loads(self.read_line())
+            self.urls: list[str] = self._told(config)
         except BaseException:
             self.stop()
             raise
+
+    def _told(self, config: Mapping[str, Any]) -> Any:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(config).encode() + b"\n")
+        self._process.stdin.flush()
+        return json.loads(self.read_line())
+
+    def reload(self, config: Mapping[str, Any]) -> int:
+        """Put another configuration into the place of the running one; the generation's number."""
+        return int(self._told(config))
 
     @property
     def address(self) -> Address:

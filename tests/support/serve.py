@@ -1,6 +1,7 @@
 """A gateway process for tests: the configuration as one line of JSON on stdin, its URLs as one on stdout.
 
-It stops on SIGTERM, and also when stdin ends, so that it never outlives the tests.
+A further line is another configuration to be reloaded, answered by the generation's number. It stops on SIGTERM, and
+also when stdin ends, so that it never outlives the tests.
 """
 
 import json
@@ -17,7 +18,8 @@ def main() -> None:
     config = json.loads(sys.stdin.readline())
     with Gateway(config) as gateway:
         print(json.dumps(gateway.urls), flush=True)
-        sys.stdin.read()
+        for line in sys.stdin:
+            print(gateway.reload(json.loads(line)).generation, flush=True)
 
 
 main()

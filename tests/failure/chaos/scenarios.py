@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from support.configs import Config
 
 from chaos.account import Account
-from chaos.place import Place, processes_of
+from chaos.place import GROUP, Place, processes_of
 from chaos.traffic import Answer
 
 Act = Callable[[Place, "Blows"], None]
@@ -124,11 +124,22 @@ def roll(place: Place, blows: Blows) -> None:
         blows.struck.append((time.monotonic(), place.workers.pid))
 
 
+def switch_versions(place: Place, blows: Blows) -> None:
+    """Reloads the gateway with the other one of two versions' groups, again and again."""
+    place.start_workers(2, group="green", environment={"CHAOS_VERSION": "v2"})
+    turn = 0
+    while blows.rest(0.5):
+        turn += 1
+        place.gateway.reload(place.config("green" if turn % 2 else GROUP))
+        blows.struck.append((time.monotonic(), place.gateway.pid))
+
+
 SCENARIOS = (
     Scenario("workers killed, one a second", strike(signal.SIGKILL, 1.0)),
     Scenario("workers killed, entries with closures", strike(signal.SIGKILL, 1.0), entry="closure"),
     Scenario("workers told to leave, one a second", strike(signal.SIGTERM, 1.0)),
     Scenario("workers frozen for 1.5 s", freeze),
     Scenario("all workers replaced, again and again", roll),
+    Scenario("versions switched by reloads", switch_versions),
     Scenario("broker killed, back after 1 s", restart_broker),
 )
