@@ -55,6 +55,8 @@ class Scenario:
 
     name: str
     act: Act
+    prepare: Callable[[Place], None] | None = None
+    """What is started before the load."""
     entry: str = "short"
     workers: int = 3
     policy: Config | None = None
@@ -63,6 +65,8 @@ class Scenario:
     def run(self, seconds: float) -> Outcome:
         """The load, the blows, the account."""
         with Place(workers=self.workers, policy=self.policy) as place:
+            if self.prepare is not None:
+                self.prepare(place)
             with place.traffic(self.entry, rate=self.rate) as traffic:
                 blows = Blows(seconds, [])
                 blows.rest(0.5)
@@ -124,9 +128,13 @@ def roll(place: Place, blows: Blows) -> None:
         blows.struck.append((time.monotonic(), place.workers.pid))
 
 
+def start_green(place: Place) -> None:
+    """Workers of the next version, in a group of their own."""
+    place.start_workers(2, group="green", environment={"CHAOS_VERSION": "v2"})
+
+
 def switch_versions(place: Place, blows: Blows) -> None:
     """Reloads the gateway with the other one of two versions' groups, again and again."""
-    place.start_workers(2, group="green", environment={"CHAOS_VERSION": "v2"})
     turn = 0
     while blows.rest(0.5):
         turn += 1
@@ -140,6 +148,6 @@ SCENARIOS = (
     Scenario("workers told to leave, one a second", strike(signal.SIGTERM, 1.0)),
     Scenario("workers frozen for 1.5 s", freeze),
     Scenario("all workers replaced, again and again", roll),
-    Scenario("versions switched by reloads", switch_versions),
+    Scenario("versions switched by reloads", switch_versions, prepare=start_green),
     Scenario("broker killed, back after 1 s", restart_broker),
 )
