@@ -146,6 +146,23 @@ async fn a_call_that_an_outage_cut_off_is_fetched_from_the_worker_that_has_it() 
 }
 
 #[tokio::test]
+async fn a_session_goes_on_with_its_worker_after_an_outage() {
+    let mut broker = Broker::start(&[]);
+    let worker = Worker::start(&broker.url(), "w1", &[("auth", shape(&Phase::ALL, true))], next).await;
+    let gateway = Gateway::with_workers(&broker.url(), 1).await;
+    let (mut session, patient) = (Session::default(), policy(20_000, 1));
+    gateway.call("auth", Phase::RequestFilter, &mut session).await;
+    broker.kill();
+    eventually("the loss is noticed", || gateway.connection.ready().is_err()).await;
+    let (done, ()) = tokio::join!(
+        gateway.call_with("auth", Phase::ResponseFilter, &mut session, exchange(), &patient),
+        outage(&mut broker),
+    );
+    assert_eq!(done.outcome, Outcome::Next);
+    assert!(worker.calls()[1].own);
+}
+
+#[tokio::test]
 async fn a_call_that_nobody_took_before_the_outage_is_sent_again_after_it() {
     let mut broker = Broker::start(&[]);
     let calls = AtomicUsize::new(0);

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 /// The pause before the second attempt; it doubles up to [`MAX_PAUSE`], each time with jitter. The longest one is
 /// short enough for the gateway to be back within a second of its broker.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const MAX_PAUSE: Duration = Duration::from_millis(400);
+const MAX_PAUSE: Duration = Duration::from_millis(250);
 /// A connection that held this long was a good one.
 const STABLE: Duration = Duration::from_secs(4);
 /// How long after an outage a worker that nobody finds may still be on its way back.

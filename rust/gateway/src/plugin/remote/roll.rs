@@ -75,7 +75,7 @@ pub(super) async fn watch(life: Arc<Life>, group: Weak<Group>) -> Result<(), asy
                         // This side stood still: the answers are still to be read.
                         open_roll = Some((roll, until + late + STALL));
                     } else {
-                        group.end_roll(roll);
+                        group.end_roll(roll, life.is_settling());
                     }
                 }
             }

@@ -268,6 +268,10 @@ impl Group {
     fn remove(&self, id: &str) -> bool {
         let mut members = self.members();
         let removed = members.all.remove(id);
+        if let Some(member) = &removed {
+            // A session that has it as its home finds out by itself, also when it is there again under this id.
+            member.peer.set_suspect(false);
+        }
         self.count_suspects(&members);
         let live = removed.is_some_and(|member| member.shapes.is_some());
         if live {
@@ -322,12 +326,15 @@ impl Group {
         members.all.values().map(|member| &member.peer).filter(|peer| peer.is_suspect()).cloned().collect()
     }
 
-    /// The time to answer is over.
-    pub(super) fn end_roll(&self, roll: u32) {
+    /// The time to answer is over. Right after an outage silence means nothing: workers are still coming back.
+    pub(super) fn end_roll(&self, roll: u32, settling: bool) {
+        self.doubted.store(false, Ordering::Relaxed);
+        if settling {
+            return;
+        }
         let silent = |peer: &&Arc<Peer>| !peer.heard_since(roll);
         let silent: Vec<_> = self.members().live().map(|(peer, _)| peer).filter(silent).cloned().collect();
         silent.iter().for_each(|peer| self.suspect(peer));
-        self.doubted.store(false, Ordering::Relaxed);
     }
 
     /// The worker whose answer to the roll has this number.
@@ -418,6 +425,41 @@ mod tests {
         assert!(auth.traits().stream);
         group.joined(info("w2", &[Phase::ResponseBodyFilter]));
         assert!(!auth.traits().stream);
+    }
+
+    #[test]
+    fn who_does_not_answer_the_roll_gets_no_calls_until_it_is_heard() {
+        let group = group();
+        for worker in ["w1", "w2"] {
+            group.joined(info(worker, &[Phase::RequestFilter]));
+        }
+        let chosen = || {
+            let choose =
+                |_| group.choose("auth", Phase::RequestFilter, &[]).expect("one").peer.name().to_owned();
+            (0..10).map(choose).collect::<std::collections::BTreeSet<_>>()
+        };
+        let both = std::collections::BTreeSet::from(["w1".to_owned(), "w2".to_owned()]);
+        let roll = group.call_roll();
+        group.heard(&group.peer("w2").expect("known"));
+        assert_eq!(chosen(), ["w2".to_owned()].into(), "who has answered already is preferred");
+        group.end_roll(roll, true);
+        assert!(!group.is_troubled(), "after an outage workers have their time");
+        group.end_roll(roll, false);
+        assert!(group.is_troubled() && group.suspects().len() == 1);
+        group.heard(&group.peer("w1").expect("known"));
+        assert!(!group.is_troubled() && group.suspects().is_empty());
+        assert_eq!(chosen(), both);
+        assert!(group.choose("auth", Phase::Logging, &[]).is_none());
+    }
+
+    #[test]
+    fn a_worker_that_went_is_no_suspect_to_the_sessions_that_it_has() {
+        let group = group();
+        group.joined(info("w1", &[Phase::RequestFilter]));
+        let home = group.peer("w1").expect("known");
+        group.suspect(&home);
+        group.gone(&home);
+        assert!(!home.is_suspect() && !group.is_troubled());
     }
 
     #[test]
