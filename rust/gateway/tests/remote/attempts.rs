@@ -247,3 +247,19 @@ async fn the_first_phase_of_a_session_moves_and_both_workers_are_told_its_end() 
         eventually("the end is told", || worker.log().closed.len() == 1).await;
     }
 }
+
+#[tokio::test]
+async fn a_worker_that_has_run_the_call_before_and_forgotten_its_reply_is_not_waited_for() {
+    let broker = Broker::start(&[]);
+    let forgot = |call: &CallFrame| {
+        let mut frame = Vec::new();
+        let unknown = nylon_wire::Unknown { id: call.id, worker: "w1".into() };
+        unknown.encode(&mut frame).expect("encode");
+        Answer::Raw(frame.into())
+    };
+    let _worker = Worker::start(&broker.url(), "w1", &entries(), forgot).await;
+    let gateway = Gateway::with_workers(&broker.url(), 1).await;
+    let (mut session, policy) = (Session::default(), policy(60_000, 0));
+    let done = gateway.call_with("stamp", Phase::RequestFilter, &mut session, exchange(), &policy).await;
+    assert_eq!(failure(&done), FailureKind::WorkerDied);
+}
