@@ -144,12 +144,13 @@ def test_what_only_a_start_can_change_is_a_warning(site: Site) -> None:
     with site.start() as gateway:
         runtime = {"threads": 2, "grace_period_seconds": 2, "upstream_keepalive_pool_size": 3}
         site.write(site.config(runtime=runtime, limits={"max_connections": 77}))
-        warnings = gateway.reload().warnings
-        assert [warning.split("`")[1] for warning in warnings] == [
-            "runtime.threads",
-            "runtime.upstream_keepalive_pool_size",
-            "limits.max_connections",
-        ]
+        for _ in range(2):  # the second time it is still not what runs
+            warnings = gateway.reload().warnings
+            assert [warning.split("`")[1] for warning in warnings] == [
+                "runtime.threads",
+                "runtime.upstream_keepalive_pool_size",
+                "limits.max_connections",
+            ]
 
 
 # ---- what is refused ----

@@ -47,6 +47,8 @@ struct Configured {
 
 struct Running {
     server: Server,
+    /// What the threads were made with.
+    started_with: Arc<Plan>,
     generation: Mutex<Generation>,
     retirement: Retirement,
 }
@@ -144,11 +146,12 @@ impl GatewayCore {
         let all = hosts.plugin_hosts();
         py.detach(|| self.wait_until(READY_WAIT, || all.iter().all(|host| host.ready().is_ok())));
         let hook: ThreadHook = Arc::new(keep_thread_state);
-        match py.detach(|| Server::start(plan, all, Some(hook))) {
+        match py.detach(|| Server::start(plan.clone(), all, Some(hook))) {
             Ok(server) => {
                 let generation = Mutex::new(Generation { number: 1, hosted: hosts.all });
                 let retirement = Retirement::default();
-                *locked(&self.running) = Some(Arc::new(Running { server, generation, retirement }));
+                let running = Running { server, started_with: plan, generation, retirement };
+                *locked(&self.running) = Some(Arc::new(running));
                 Ok(())
             }
             Err(error) => {
@@ -180,34 +183,18 @@ impl GatewayCore {
         let before = locked(&running.generation).clone();
         let now = self.configured();
         let next = next.configured();
-        let mut warnings = unchangeable(&now.plan, &next.plan);
+        let mut warnings = unchangeable(&running.started_with, &next.plan);
         let ingredients =
             Ingredients { py, plan: &next.plan, objects: plugins, brokers: &brokers, before: &before.hosted };
         let hosts = ingredients.hosts()?;
         let started: Vec<Arc<Hosted>> = hosts.new_since(&before.hosted).cloned().collect();
-        let waited = Duration::try_from_secs_f64(wait.max(0.0)).unwrap_or(READY_WAIT);
         let refused = |error: PyErr| {
             py.detach(|| end(started.iter()));
             error
         };
-        if self.stopping.load(Ordering::Relaxed) {
-            return Err(refused(ErrorClass::GatewayError.error(py, "the gateway is stopped")));
-        }
-        let missing = || unready(&next.plan, &started);
-        py.detach(|| self.wait_until(waited, || missing().is_empty()));
-        let missing = missing();
-        if self.stopping.load(Ordering::Relaxed) {
-            return Err(refused(ErrorClass::GatewayError.error(py, "the gateway is stopped")));
-        }
-        if !missing.is_empty() && !force {
-            let why = format!(
-                "not ready after {wait} s, so the running plan stays:\n  {}\n  (start what is missing and reload \
-                 again, or force the reload)",
-                missing.join("\n  ")
-            );
-            return Err(refused(ErrorClass::GatewayError.error(py, why)));
-        }
-        warnings.extend(missing.into_iter().map(|why| format!("switched without waiting any longer: {why}")));
+        let wait = Duration::try_from_secs_f64(wait.max(0.0)).unwrap_or(READY_WAIT);
+        let ready = py.detach(|| self.await_ready(&next.plan, &started, wait, force));
+        warnings.extend(ready.map_err(|why| refused(ErrorClass::GatewayError.error(py, why)))?);
         let all = hosts.plugin_hosts();
         let replaced = py.detach(|| running.server.switch(next.plan.clone(), all.clone()));
         let replaced = replaced.map_err(|error| refused(start_error(py, &error)))?;
@@ -284,6 +271,30 @@ impl GatewayCore {
 type Reloaded = (u64, Vec<String>, Vec<String>, Vec<String>, Vec<String>);
 
 impl GatewayCore {
+    /// Waits for the new hosts of a plan. Gives warnings, where it is forced on; an error says why it is refused.
+    fn await_ready(
+        &self,
+        plan: &Plan,
+        new: &[Arc<Hosted>],
+        wait: Duration,
+        force: bool,
+    ) -> Result<Vec<String>, String> {
+        self.wait_until(wait, || unready(plan, new).is_empty());
+        let missing = unready(plan, new);
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err("the gateway is stopped".to_owned());
+        }
+        if missing.is_empty() || force {
+            let forced = |why| format!("switched without waiting any longer: {why}");
+            return Ok(missing.into_iter().map(forced).collect());
+        }
+        let (wait, missing) = (wait.as_secs_f64(), missing.join("\n  "));
+        Err(format!(
+            "not ready after {wait} s, so the running plan stays:\n  {missing}\n  (start what is missing and reload \
+             again, or force the reload)"
+        ))
+    }
+
     /// Gives brokers and workers that are there the moment they need to answer, so that the first request after a
     /// start or a reload is served like any other.
     fn wait_until(&self, time: Duration, is_so: impl Fn() -> bool) {
