@@ -12,7 +12,7 @@ from support.client import fetch
 from support.waiting import eventually
 from versions import Versions, address, ask, version_of
 
-from nylon import Gateway, NylonPlugin
+from nylon import Gateway, NylonPlugin, StreamClosed
 from nylon.testing.fixtures import StartWorker
 
 
@@ -167,6 +167,33 @@ def test_large_body_is_not_copied(versions: Versions, nylon_worker: StartWorker)
         eventually(lambda: mirrored(gateway)["agreed"] == 2, "two copies")
         assert mirrored(gateway)["dropped"]["too_large"] == 1
         assert sorted(sizes) == [1000, 1000, 600_000, 600_000, (1 << 20) + 1]
+
+
+def test_streaming_mirror_is_told_that_nobody_reads(versions: Versions, nylon_worker: StartWorker) -> None:
+    told: list[str] = []
+
+    def streaming(name: str, pieces: int) -> NylonPlugin:
+        plugin = NylonPlugin()
+
+        @plugin.request_filter("short")
+        async def stream(ctx: Any) -> None:
+            try:
+                async with ctx.response.stream() as stream:
+                    for _ in range(pieces):
+                        await stream.write(b"x" * 100_000)
+            except StreamClosed:
+                told.append(name)
+
+        return plugin
+
+    nylon_worker(streaming("counts", 3), "v1", servers=(versions.nats,))
+    nylon_worker(streaming("mirror", 1000), "v3", servers=(versions.nats,))
+    with versions.gateway(group="v1", mirror="v3") as gateway:
+        eventually(lambda: mirrored(gateway)["workers"] == 1, "the mirror's worker")
+        assert len(fetch(address(gateway), "GET", "/short/1").body) == 300_000
+        eventually(lambda: told == ["mirror"], "the end of the mirror's stream")
+        eventually(lambda: mirrored(gateway)["agreed"] == 1, "agreement on the head")
+        eventually(lambda: mirrored(gateway)["in_flight"] == 0, "no call of the mirror")
 
 
 def test_outcomes_and_times_of_each_group_are_shown(versions: Versions) -> None:
