@@ -23,6 +23,11 @@ def broker(nylon_nats):
     return nylon_nats.url
 
 
+@pytest.fixture(params=["hooked", "plain"])
+def transport(request):
+    return request.param
+
+
 def run(main, broker, plugin, **options):
     async def everything():
         async with (
@@ -81,7 +86,7 @@ async def begin(gateway, entry, **change):
     return frame["id"], answers
 
 
-def test_a_large_answer_goes_as_far_as_there_is_room_and_then_the_reply(broker):
+def test_a_large_answer_goes_as_far_as_there_is_room_and_then_the_reply(broker, transport):
     async def main(gateway, worker):
         call_id, answers = await begin(gateway, "answer")
         first = await next_of(answers, "chunk")
@@ -103,7 +108,7 @@ def test_a_large_answer_goes_as_far_as_there_is_room_and_then_the_reply(broker):
         assert (reply["o"], reply["op"][-1]) == ("end", [12, LARGE])
         await until(lambda: worker._core.in_flight == 0)
 
-    run(main, broker, new_plugin())
+    run(main, broker, new_plugin(), transport=transport)
 
 
 def test_more_room_than_a_window_is_not_believed(broker):
@@ -235,7 +240,7 @@ def streaming_plugin(seen):
 
 
 @pytest.mark.parametrize("entry", ["stream", "stream-blocking"])
-def test_a_stream_goes_as_far_as_there_is_room_and_holds_its_handler_back(broker, entry):
+def test_a_stream_goes_as_far_as_there_is_room_and_holds_its_handler_back(broker, entry, transport):
     seen: list[int] = []
 
     async def main(gateway, worker):
@@ -258,7 +263,7 @@ def test_a_stream_goes_as_far_as_there_is_room_and_holds_its_handler_back(broker
         assert (last["n"], last["end"], "d" in last) == (64, True, False)
         await until(lambda: worker._core.in_flight == 0)
 
-    run(main, broker, streaming_plugin(seen))
+    run(main, broker, streaming_plugin(seen), transport=transport)
 
 
 @pytest.mark.parametrize("entry", ["stream", "stream-blocking"])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import hashlib
 import json
 import signal
 import sys
@@ -15,9 +16,11 @@ from typing import Any
 
 import nats
 import pytest
+from entries.bodies import content
 from routes import suite_config
 from suite import Host
 from support.client import fetch
+from support.configs import gateway_config, route
 from support.origin import Origin
 from support.processes import TESTS, GatewayProcess, Process
 from support.waiting import eventually
@@ -110,6 +113,27 @@ async def ask(url: str, subject: str) -> dict[str, Any]:
         return answer
     finally:
         await client.close()
+
+
+def test_a_large_body_comes_in_parts(host: Host, nylon_nats: Any) -> None:
+    entry = "read-body-awaited"
+    plugin = {"name": "plugin", "type": "messaging", "messaging": "nats", "group": GROUP}
+    with Origin() as origin:
+        config = gateway_config(
+            origin.address,
+            [route("/", middleware=[{"plugin": "plugin", "entry": entry}])],
+            plugins=[plugin],
+            messaging=[{"name": "nats", "servers": [nylon_nats.url]}],
+            limits={"max_body_bytes": 4 << 20},
+        )
+        with GatewayProcess(config) as gateway:
+            body = content((3 << 20) + 1)
+            eventually(
+                lambda: fetch(gateway.address, "POST", "/", body=body).status == 200, "a route that works"
+            )
+            (received,) = [received for received in origin.received("/") if received.body]
+            assert received.body == body
+            assert received.header("x-seen") == hashlib.sha256(body).hexdigest()
 
 
 def test_it_is_a_micro_service_like_any_worker(host: Host, nylon_nats: Any) -> None:

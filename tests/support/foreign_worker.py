@@ -13,7 +13,7 @@ import json
 import secrets
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,8 @@ BEAT, STALL = 0.05, 0.2
 """Seconds between two looks at the clock, and those without one that are a stall."""
 CLAIM_WAIT = 1.0
 """Seconds to wait for the answer to a claim."""
+PARTS = 8
+"""Parts of a body that may be on their way."""
 
 
 class Failure(Exception):
@@ -113,7 +115,7 @@ class Worker:
         self.client = Client()
         self.running: dict[bytes, asyncio.Task[None]] = {}
         self.done: dict[bytes, tuple[float, bytes | None]] = {}
-        self.waiting: dict[tuple[bytes, str], asyncio.Future[Frame]] = {}
+        self.waiting: dict[tuple[bytes, str], asyncio.Queue[Frame]] = {}
         self.sessions: set[bytes] = set()
         self.beat = clock()
         self.resumed = 0.0
@@ -187,8 +189,8 @@ class Worker:
                 await self.sign("unknown", frame["id"], message.reply)
             case "body" | "grant" as kind:
                 waiting = self.waiting.get((frame["id"], kind))
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(frame)
+                if waiting is not None:
+                    waiting.put_nowait(frame)
             case "close":
                 self.sessions.discard(frame["s"])
             case _:
@@ -248,30 +250,51 @@ class Worker:
         while not asked or self.stalled_since(asked):
             asked = clock()
             try:
-                grant = await self.ask(call, "grant", "claim", CLAIM_WAIT)
+                async with self.answers(call, "grant") as answers:
+                    await self.sign("claim", call.frame["id"], call.reply_to)
+                    grant = await asyncio.wait_for(answers.get(), CLAIM_WAIT)
             except TimeoutError:
                 raise Refused from None
             if not grant.get("ok"):
                 raise Refused
 
     async def read(self, call: Call, which: str) -> bytes:
-        """Ask for a body. The wait for the client does not count: what is left afterwards comes with it."""
+        """Ask for a body, of which a large one comes in parts.
+
+        Neither the wait for the client nor the way of the parts counts: what is left afterwards comes with them. A
+        worker that needs no body over the broker's `max_payload` leaves out `up`, and gets one message.
+        """
         limit: asyncio.Timeout = call.frame["time"]
         limit.reschedule(None)
-        frame = await self.ask(call, "body", "read", 600, b=which)
+        body, number, room = bytearray(), 0, PARTS
+        async with self.answers(call, "body") as answers:
+            await self.sign("read", call.frame["id"], call.reply_to, b=which, up=room)
+            while True:
+                frame = await asyncio.wait_for(answers.get(), 600)
+                if "er" in frame:
+                    raise Failure(frame["er"]["k"], frame["er"]["m"])
+                if frame.get("n", 0) != number:
+                    raise Failure("protocol", "a part of the body is missing")
+                body += frame["d"]
+                number += 1
+                size = frame.get("to", len(frame["d"]))
+                if len(body) >= size:
+                    break
+                if room - number <= PARTS // 2:
+                    room = number + PARTS
+                    await self.sign("read", call.frame["id"], call.reply_to, b=which, up=room)
+        if len(body) != size:
+            raise Failure("protocol", "the body is larger than announced")
         limit.reschedule(asyncio.get_running_loop().time() + frame.get("ms", 0) / 1000)
-        if "er" in frame:
-            raise Failure(frame["er"]["k"], frame["er"]["m"])
-        body: bytes = frame["d"]
-        return body
+        return bytes(body)
 
-    async def ask(self, call: Call, answer: str, kind: str, seconds: float, **keys: Any) -> Frame:
-        """Send a frame about a call, and wait for the gateway's answer to it."""
-        key = (call.frame["id"], answer)
-        self.waiting[key] = asyncio.get_running_loop().create_future()
+    @contextlib.asynccontextmanager
+    async def answers(self, call: Call, kind: str) -> AsyncIterator[asyncio.Queue[Frame]]:
+        """The gateway's frames of this kind about a call, while the block runs."""
+        key = (call.frame["id"], kind)
+        self.waiting[key] = asyncio.Queue()
         try:
-            await self.sign(kind, call.frame["id"], call.reply_to, **keys)
-            return await asyncio.wait_for(self.waiting[key], seconds)
+            yield self.waiting[key]
         finally:
             del self.waiting[key]
 

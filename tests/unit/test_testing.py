@@ -209,3 +209,31 @@ def test_the_examples_of_the_manual_work_as_written() -> None:
         passed = client.get("/x", entry="auth", headers={"x-api-key": "secret"})
         assert (passed.outcome, passed.request.headers["x-user"]) == ("next", "42")
         assert len(client.get("/x", entry="stamp").request.headers["x-stamp"]) == 32
+
+
+def test_a_stream_is_gathered_into_the_body():
+    plugin = NylonPlugin()
+
+    @plugin.request_filter("e")
+    async def handler(ctx):
+        async with ctx.response.set_status(202).stream() as stream:
+            for _ in range(30):
+                await stream.write(b"x" * 10_000)
+
+    with PluginClient(plugin) as client:
+        result = client.get("/", entry="e")
+    assert (result.outcome, result.status, result.body) == ("end", 202, b"x" * 300_000)
+
+
+def test_a_stream_without_its_end_is_an_error():
+    plugin = NylonPlugin()
+
+    @plugin.request_filter("e")
+    def handler(ctx):
+        ctx.response.stream().write("half")
+
+    with PluginClient(plugin) as client:
+        result = client.get("/", entry="e")
+    assert result.error is not None
+    assert (result.outcome, result.error.kind, result.body) == ("error", "undecided", b"")
+    assert "stream.end()" in result.error.message

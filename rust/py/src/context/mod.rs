@@ -6,6 +6,8 @@
 
 /// The cell between Python and the host.
 pub(crate) mod lease;
+/// Awaitables that have their result.
+mod done;
 /// Header fields.
 pub(crate) mod headers;
 /// The request.

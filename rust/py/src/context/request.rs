@@ -1,5 +1,6 @@
 //! What a handler sees of the request.
 
+use super::done::done;
 use super::headers::{Headers, Side};
 use super::lease::Lease;
 use crate::errors::ErrorClass;
@@ -184,7 +185,7 @@ impl Request {
     /// An asyncio future: it has its result already where the body is here, so that awaiting costs no turn.
     fn read<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         if let Some(body) = self.present_body(py)? {
-            return Ok(Bound::new(py, ReadyBody { body })?.into_any());
+            return done(py, PyBytes::new(py, &body).into_any().unbind());
         }
         let future = text::running_loop(py)
             .and_then(|event_loop| event_loop.call_method0(pyo3::intern!(py, "create_future")))
@@ -215,27 +216,6 @@ impl Request {
             format!("<Request: {} {}>", request.method, request.path.as_str())
         });
         head.unwrap_or_else(|_| "<Request: closed>".to_owned())
-    }
-}
-
-/// What `read()` gives where the body is here already: `await` returns at once.
-#[pyclass(frozen, module = "nylon._core")]
-struct ReadyBody {
-    body: Bytes,
-}
-
-#[pymethods]
-impl ReadyBody {
-    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<()> {
-        Err(pyo3::exceptions::PyStopIteration::new_err((PyBytes::new(py, &self.body).unbind(),)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `ctx.response.stream()`: the response's body, written while it is on its way.
 
+use super::done::done;
 use super::lease::Lease;
 use super::pipe::{Pipe, Room, Unwritten};
 use crate::errors::ErrorClass;
@@ -63,12 +64,12 @@ impl ResponseStream {
         pipe.write(text::body(data)?).map_err(refuse)?;
         self.outlet.written();
         if pipe.room().map_err(refuse)? == Room::Enough {
-            return done(py);
+            return done(py, py.None());
         }
         match self.manner {
             Manner::Block => {
                 py.detach(|| pipe.wait()).map_err(refuse)?;
-                done(py)
+                done(py, py.None())
             }
             Manner::Await => {
                 let future = text::running_loop(py)?.call_method0(pyo3::intern!(py, "create_future"))?;
@@ -76,7 +77,7 @@ impl ResponseStream {
                     return Ok(future);
                 }
                 pipe.room().map_err(refuse)?;
-                done(py)
+                done(py, py.None())
             }
             Manner::Never => Err(ErrorClass::BodyError.error(
                 py,
@@ -95,7 +96,7 @@ impl ResponseStream {
             Ok(Room::Enough) => {
                 pipe.end(Ok(()));
                 self.outlet.written();
-                done(py)
+                done(py, py.None())
             }
         }
     }
@@ -126,7 +127,7 @@ impl ResponseStream {
 
     fn __aenter__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        Ok(Bound::new(py, Done { value: slf.into_any().unbind() })?.into_any())
+        done(py, slf.into_any().unbind())
     }
 
     fn __aexit__<'py>(
@@ -137,7 +138,7 @@ impl ResponseStream {
         trace: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.__exit__(py, kind, error, trace)?;
-        done(py)
+        done(py, py.None())
     }
 
     fn __repr__(&self) -> String {
@@ -148,31 +149,6 @@ impl ResponseStream {
             (false, false) => "open",
         };
         format!("<ResponseStream: {} {state}>", self.lease.id)
-    }
-}
-
-fn done(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    Ok(Bound::new(py, Done { value: py.None() })?.into_any())
-}
-
-/// An awaitable that is done.
-#[pyclass(frozen, module = "nylon._core")]
-struct Done {
-    value: Py<PyAny>,
-}
-
-#[pymethods]
-impl Done {
-    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
-        slf
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<()> {
-        Err(pyo3::exceptions::PyStopIteration::new_err((self.value.clone_ref(py),)))
     }
 }
 
