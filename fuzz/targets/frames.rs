@@ -8,8 +8,8 @@ use libfuzzer_sys::fuzz_target;
 use nylon_core::{Context, Exchange, Phase};
 use nylon_fuzz::within;
 use nylon_wire::{
-    Ack, BodyFrame, Busy, CallFrame, CallMeta, ChunkFrame, Claim, Close, CreditFrame, Envelope, Grant, Info,
-    Leave, Probe, ReadFrame, Reply, Unknown, encode_call, limits,
+    Ack, BodyFrame, Busy, CallFrame, CallMeta, ChunkFrame, Claim, Close, CreditFrame, Envelope, Grant,
+    Incoming, Info, Leave, Probe, ReadFrame, Reply, Unknown, encode_call, limits,
 };
 
 /// A head of 4,096 fields, or as many mutations, at their size in memory.
@@ -97,6 +97,19 @@ fn info(frame: &Bytes) {
     assert!(again.is_ok_and(|again| again.entries.len() == read.entries.len()) || read.entries.is_empty());
 }
 
+/// What arrives of a body is never more than was announced.
+fn parts(frame: &Bytes) {
+    let part = match (BodyFrame::decode(frame), ChunkFrame::decode(frame)) {
+        (Ok(BodyFrame { body: Ok(part), .. }), _) => part,
+        (_, Ok(chunk)) => chunk.into_part(),
+        _ => return,
+    };
+    let mut incoming = Incoming::new(limits::WINDOW);
+    if incoming.take(&part, part.total) == Ok(true) {
+        assert_eq!(incoming.into_body().len() as u64, part.total);
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     let frame = Bytes::copy_from_slice(data);
     within(ROOM + 16 * data.len(), || {
@@ -104,6 +117,7 @@ fuzz_target!(|data: &[u8]| {
         call(&frame);
         reply(&frame);
         info(&frame);
+        parts(&frame);
         round_trip!(&frame, Ack Busy Unknown Claim Probe Grant ReadFrame BodyFrame ChunkFrame CreditFrame Close Info Leave);
     });
 });

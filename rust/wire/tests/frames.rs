@@ -8,8 +8,8 @@ use nylon_core::{
 };
 use nylon_wire::{
     Ack, BodyFrame, BodyPart, Busy, CallFrame, CallId, CallMeta, ChunkFrame, Claim, Close, CreditFrame,
-    EntryInfo, EntryShape, Envelope, Grant, Info, Kind, Leave, Part, Probe, ReadFrame, Reply, SessionId,
-    Text, Unknown, Which, WireError, encode_call, limits,
+    EntryInfo, EntryShape, Envelope, Grant, Incoming, Info, Kind, Leave, Outgoing, Part, Probe, ReadFrame,
+    Reply, SessionId, Text, Unknown, Which, WireError, encode_call, limits,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -234,6 +234,45 @@ proptest! {
         let words = sent.metadata();
         let pairs = words.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         prop_assert_eq!(Info::from_metadata(pairs).expect("metadata"), sent);
+    }
+
+    #[test]
+    fn a_body_in_parts_arrives_whole_whatever_the_size_of_its_parts(
+        body in vec(any::<u8>(), 1..3_000), max_payload in 2usize..2_000
+    ) {
+        let mut outgoing = Outgoing::new(body.clone().into(), max_payload, 1);
+        let mut incoming = Incoming::new(1);
+        let mut complete = false;
+        while !complete {
+            let part = outgoing.next().expect("the receiver always gives room for the next part");
+            prop_assert!(part.data.len() <= max_payload);
+            complete = incoming.take(&part, body.len() as u64).expect("a good part");
+            incoming.room().into_iter().for_each(|up_to| outgoing.grant(up_to));
+        }
+        prop_assert!(outgoing.is_done());
+        prop_assert_eq!(incoming.into_body(), body);
+    }
+
+    #[test]
+    fn parts_in_any_order_never_make_a_body_that_was_not_sent(
+        numbers in vec(0u64..6, 1..12), sizes in vec(0usize..40, 12), total in 1u64..120
+    ) {
+        let mut incoming = Incoming::new(4);
+        let mut taken = Vec::new();
+        for (number, size) in numbers.into_iter().zip(sizes) {
+            let part = Part { number, total, data: vec![number as u8; size].into() };
+            match incoming.take(&part, 100) {
+                Ok(complete) => {
+                    taken.extend_from_slice(&part.data);
+                    if complete {
+                        prop_assert_eq!(taken.len() as u64, total);
+                        prop_assert_eq!(incoming.into_body(), taken);
+                        return Ok(());
+                    }
+                }
+                Err(_) => return Ok(()),
+            }
+        }
     }
 
     #[test]
