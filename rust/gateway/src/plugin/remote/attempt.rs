@@ -12,6 +12,7 @@ use super::outgoing::in_buffer;
 use super::peer::Peer;
 use super::slot::Event;
 use super::vigil::{Due, STALL, Vigil};
+use async_nats::client::PublishErrorKind;
 use bytes::Bytes;
 use nylon_core::{Failure, FailureKind};
 use nylon_wire::{
@@ -55,13 +56,18 @@ impl Running<'_> {
             Target::Worker(peer) => peer.subject.clone(),
         };
         self.message = self.message.wrapping_add(1);
-        self.sent = self.message;
-        let reply_to = waiting.reply_subject(&self.lane.inbox, self.sent);
+        let reply_to = waiting.reply_subject(&self.lane.inbox, self.message);
         let sending = life.client.publish_with_reply(subject, reply_to, frame);
         match timeout_at(self.deadline.into(), sending).await {
-            Ok(Ok(())) => Ok(true),
-            // The client is of a connection that is over.
-            Ok(Err(_)) if !self.lane.is_current(life) => Ok(false),
+            Ok(Ok(())) => {
+                self.sent = self.message;
+                Ok(true)
+            }
+            // The client has ended with its connection.
+            Ok(Err(why)) if why.kind() == PublishErrorKind::Send => {
+                self.lane.ended(life);
+                Ok(false)
+            }
             Ok(Err(why)) => Err(unavailable(format!("the call could not be sent: {why}"))),
             Err(_) => {
                 const WHY: &str = "the broker took no message in time: the connection is congested";

@@ -90,12 +90,10 @@ impl Running<'_> {
     /// The reply. None for a call of `logging` that is kept until the broker is back.
     pub(super) async fn result(&mut self, session: &mut RemoteSession) -> Result<Option<Reply>, Failure> {
         let entry = self.entry;
-        if !self.lane.is_connected() {
-            if self.call.phase == Phase::Logging && entry.counts {
-                return self.keep(session);
-            }
-            self.life().await?;
+        if self.keeps() {
+            return self.keep(session);
         }
+        self.life().await?;
         let _permit = match entry.counts {
             true => Some(permit(&entry.connection, self.deadline).await?),
             false => None,
@@ -110,6 +108,9 @@ impl Running<'_> {
                 Step::Send(Target::Group) => waiting.sending(None),
                 Step::Send(Target::Worker(peer)) => waiting.sending(Some(peer)),
                 Step::Ask => waiting.resumed(),
+            }
+            if self.keeps() && self.sent == 0 {
+                return self.keep(involved.session);
             }
             let life = self.life().await?;
             if let Step::Send(target) = &step
@@ -199,6 +200,11 @@ impl Running<'_> {
     fn raise_attempt(&mut self) {
         self.call.attempt += 1;
         self.entry.connection.counters.retries.add();
+    }
+
+    /// Whether this is a call of `logging`, and the broker is away. (A mirror's copies are not worth keeping.)
+    fn keeps(&self) -> bool {
+        self.call.phase == Phase::Logging && self.entry.counts && !self.lane.is_connected()
     }
 
     /// Keeps a call of `logging` until the broker is back.

@@ -57,9 +57,15 @@ impl Lane {
         self.life.load().is_some()
     }
 
-    /// Whether this is the connection that there is now.
-    pub(super) fn is_current(&self, life: &Life) -> bool {
-        self.life.load().as_ref().is_some_and(|now| std::ptr::eq(&**now, life))
+    /// A message could not be sent on this life: it is over, and that is told a moment later.
+    pub(super) fn ended(&self, life: &Life) {
+        let current = self.life.load();
+        if current.as_ref().is_some_and(|now| std::ptr::eq(&**now, life)) {
+            let before = self.life.compare_and_swap(&current, None);
+            if before.as_ref().is_some_and(|now| std::ptr::eq(&**now, life)) {
+                self.slots.lost();
+            }
+        }
     }
 
     /// The connection, once there is one; none if there is none by the deadline, or the gateway stops.

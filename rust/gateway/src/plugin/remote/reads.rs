@@ -5,6 +5,7 @@ use super::call::Running;
 use super::correlation::Waiting;
 use super::life::Life;
 use super::outgoing::in_buffer;
+use async_nats::client::PublishErrorKind;
 use bytes::Bytes;
 use nylon_core::{Failure, FailureKind, RequestBody};
 use nylon_wire::{BodyFrame, ChunkFrame, CreditFrame, ReadFrame, Reply, Which, WireError};
@@ -79,7 +80,7 @@ impl Running<'_> {
         waiting: &Waiting,
     ) -> Result<(), Failure> {
         match timeout_at(self.deadline.into(), life.client.publish(subject, frame)).await {
-            Ok(Err(why)) if self.lane.is_current(life) => {
+            Ok(Err(why)) if why.kind() != PublishErrorKind::Send => {
                 Err(unavailable(format!("the body could not be sent: {why}")))
             }
             // If the connection is lost, an event tells it.
