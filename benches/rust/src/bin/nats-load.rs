@@ -61,10 +61,12 @@ fn find(frame: &[u8], id: &[u8; 16]) -> Result<usize, Failed> {
     frame.windows(16).position(|part| part == id).ok_or_else(|| "the sample has no id".into())
 }
 
+/// An id that no other call has, also none of another run: a worker answers those that it knows from memory.
 fn call_id(slot: usize, number: u64) -> [u8; 16] {
-    let mut id = [0x5a; 16];
+    let mut id = [0; 16];
     id[..8].copy_from_slice(&number.to_be_bytes());
     id[8..12].copy_from_slice(&(slot as u32).to_be_bytes());
+    id[12..].copy_from_slice(&std::process::id().to_be_bytes());
     id
 }
 

@@ -101,9 +101,14 @@ impl Watch {
         }
     }
 
+    /// Whether the loop has noticed a stall since `moment`. Enough right behind a mark, and costs no look at the clock.
+    pub(crate) fn has_noticed_since(&self, moment: Moment) -> bool {
+        moment.0 < self.resumed.load(SeqCst)
+    }
+
     /// Whether there has been a stall since `moment`, noticed by the loop or not yet.
     pub(crate) fn has_stalled_since(&self, moment: Moment) -> bool {
-        moment.0 < self.resumed.load(SeqCst) || Moment::now().since(Moment(self.beat.load(SeqCst))) > STALL
+        self.has_noticed_since(moment) || Moment::now().since(Moment(self.beat.load(SeqCst))) > STALL
     }
 
     /// The stall after which the socket may still hold old messages.

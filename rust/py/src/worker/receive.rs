@@ -136,7 +136,7 @@ impl Shared {
             entry,
             origin,
         };
-        if call.frame.claim || self.watch.has_stalled_since(call.ours_since) {
+        if call.frame.claim || self.watch.has_noticed_since(call.ours_since) {
             self.claim(Held::Arrived(Box::new(call)));
         } else {
             self.proceed(call, ready);
