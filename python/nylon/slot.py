@@ -7,7 +7,7 @@ import asyncio
 from nylon.backoff import Backoff
 from nylon.worker_process import WorkerProcess
 
-__all__ = ["STEADY_AFTER", "Slot"]
+__all__ = ["SOUND_AFTER", "STEADY_AFTER", "Slot"]
 
 FIRST_PAUSE = 0.1
 """Seconds before a dead worker is replaced; doubled with each death that follows soon."""
@@ -16,7 +16,12 @@ LONGEST_PAUSE = 5.0
 SLOWEST_RENEWAL = 60.0
 """Seconds at most between two attempts to replace a worker that serves, and asked for it."""
 STEADY_AFTER = 10.0
-"""Seconds of life after which a death counts as the first one again."""
+"""Seconds of life before which a worker that is worn out already is replaced after a pause only."""
+SOUND_AFTER = 1.0
+"""Seconds of service after which a death is not the worker's own fault, so that it counts as the first one again.
+
+Workers that are killed one after the other must not end up waiting for each other's pauses; one that dies of its
+first calls does not come this far."""
 
 
 class Slot:

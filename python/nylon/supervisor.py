@@ -26,7 +26,7 @@ from typing import Any
 from nylon.observer import describe_entries
 from nylon.recycling import Recycling
 from nylon.renewal import Renewal
-from nylon.slot import STEADY_AFTER, Slot
+from nylon.slot import SOUND_AFTER, Slot
 from nylon.worker import Orders, WorkerSpec
 from nylon.worker_process import Report, WorkerProcess, describe_end
 
@@ -261,7 +261,7 @@ class Supervisor:
                 self._failed = True
                 self._over.set()
             return
-        if code == 0 or worker.age > STEADY_AFTER:
+        if code == 0 or worker.served > SOUND_AFTER:
             slot.revival.reset()
         pause = slot.revival.next()
         slot.restarts += 1

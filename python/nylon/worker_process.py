@@ -45,6 +45,7 @@ class WorkerProcess:
         """What it serves and how, once the plugin is loaded."""
         self.serves = asyncio.Event()
         """Set once it is connected and subscribed."""
+        self._serves_since: float | None = None
         self._process = process
         self._status_fd = status_fd
         self._heard = heard
@@ -100,6 +101,11 @@ class WorkerProcess:
         """Seconds since it was started."""
         return time.monotonic() - self.started
 
+    @property
+    def served(self) -> float:
+        """Seconds that it has served, 0 where it does not yet."""
+        return 0.0 if self._serves_since is None else time.monotonic() - self._serves_since
+
     async def ended(self) -> int:
         """Wait for its end; its exit code, or less than 0 for the signal that killed it."""
         code = await self._process.wait()
@@ -136,6 +142,7 @@ class WorkerProcess:
             if step == "loaded":
                 self.loaded = report
             elif step == "serving":
+                self._serves_since = time.monotonic()
                 self.serves.set()
             self._heard(self, report)
 

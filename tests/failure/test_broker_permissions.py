@@ -76,10 +76,10 @@ def test_gateway_and_worker_need_no_more_than_the_page_gives_them(
 )
 def test_neither_side_may_do_what_is_the_others(config: str, user: str, subject: str, listens: bool) -> None:
     async def main(url: str) -> list[str]:
-        refused: list[str] = []
+        refused: asyncio.Queue[str] = asyncio.Queue()
 
         async def on_error(error: Exception) -> None:
-            refused.append(str(error))
+            refused.put_nowait(str(error))
 
         password = PASSWORDS[f"{user.upper()}_PASSWORD"]
         client = await nats.connect(url, user=user, password=password, error_cb=on_error)
@@ -88,8 +88,9 @@ def test_neither_side_may_do_what_is_the_others(config: str, user: str, subject:
                 await client.subscribe(subject, cb=on_error)
             else:
                 await client.publish(subject, b"x")
+            first = await asyncio.wait_for(refused.get(), 10)
             await client.flush()
-            return refused
+            return [first, *(refused.get_nowait() for _ in range(refused.qsize()))]
         finally:
             await client.close()
 

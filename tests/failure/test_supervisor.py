@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+import time
 
 import msgpack
 import pytest
@@ -10,6 +11,7 @@ from requester import Requester, call_frame
 from supervised import APP, ask, gone
 
 from nylon.embedded import NatsServer
+from nylon.slot import FIRST_PAUSE, SOUND_AFTER
 
 BROKEN = "plugin = 1\n\n\ndef broken(:\n"
 
@@ -91,6 +93,18 @@ def test_worker_that_cannot_come_back_is_tried_less_and_less_often(broker, super
     running.process.send_signal(signal.SIGHUP)
     running.until(lambda: "reloaded in" in running.log)
     assert len(running.workers()) == 2
+
+
+def test_workers_that_served_and_are_killed_again_and_again_are_replaced_at_once(broker, supervised):
+    running = supervised(servers=[broker.url], group="struck", workers=2)
+    running.until_serving(2)
+    for count in range(3, 7):
+        begun = time.monotonic()
+        running.until(lambda begun=begun: time.monotonic() - begun > 1.5 * SOUND_AFTER)
+        running.workers()[0].kill()
+        running.until_serving(count)
+    assert len(pauses(running.log)) == 4
+    assert max(pauses(running.log)) < 2 * FIRST_PAUSE
 
 
 def test_handler_that_kills_its_worker_costs_that_worker_only(broker, supervised):

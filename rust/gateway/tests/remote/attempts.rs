@@ -263,3 +263,45 @@ async fn a_worker_that_has_run_the_call_before_and_forgotten_its_reply_is_not_wa
     let done = gateway.call_with("stamp", Phase::RequestFilter, &mut session, exchange(), &policy).await;
     assert_eq!(failure(&done), FailureKind::WorkerDied);
 }
+
+#[tokio::test]
+async fn a_worker_that_takes_a_call_when_its_client_has_left_is_told_the_end_of_the_session() {
+    let broker = Broker::start(&[]);
+    let worker = Worker::start(&broker.url(), "w1", &entries(), ending("w1")).await;
+    let gateway = Gateway::with_workers(&broker.url(), 1).await;
+    worker.freeze(true);
+    let mut session = Session::default();
+    {
+        let mut call = pin!(request(&gateway, "auth", &mut session));
+        let sent = poll_fn(|context| {
+            assert!(call.as_mut().poll(context).is_pending());
+            std::task::Poll::Ready(())
+        });
+        sent.await;
+    }
+    drop(session);
+    worker.freeze(false);
+    eventually("the late call is taken", || worker.calls().len() == 1).await;
+    let session = worker.calls()[0].call.session;
+    eventually("the end is told", || worker.log().closed == [session]).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_takes_a_call_when_another_one_has_answered_it_is_told_the_end_of_the_session() {
+    let broker = Broker::start(&[]);
+    let url = broker.url();
+    let one = Worker::start(&url, "w1", &entries(), ending("w1")).await;
+    let gateway = Gateway::with_workers(&url, 1).await;
+    one.freeze(true);
+    let mut session = Session::default();
+    let (done, two) = tokio::join!(request(&gateway, "auth", &mut session), async {
+        Worker::start(&url, "w2", &entries(), ending("w2")).await
+    });
+    assert_eq!(done.outcome, Outcome::End);
+    assert_eq!(two.calls().len(), 1);
+    one.freeze(false);
+    eventually("its copy of the session ends", || one.log().closed.len() == 1).await;
+    assert!(two.log().closed.is_empty(), "the session goes on where it is at home");
+    drop(session);
+    eventually("the session ends", || two.log().closed.len() == 1).await;
+}

@@ -58,6 +58,9 @@ pub(super) fn run<'a>(entry: &'a RemoteEntry, phase_call: PhaseCall<'a>) -> Pend
             stream: None,
         };
         let result = running.result(remote).await;
+        if result.is_err() && running.on.known.keeps_sessions() {
+            remote.left.extend(running.tried.left().cloned());
+        }
         let Running { exchange, call, stream: writing, .. } = running;
         let finished = match result {
             Ok(Some(reply)) => apply(exchange, call.phase, reply),
@@ -147,6 +150,8 @@ pub(super) struct Running<'a> {
 pub(super) struct Involved<'a> {
     pub(super) waiting: Waiting,
     pub(super) session: &'a mut RemoteSession,
+    /// The call, where whoever takes it opens the session.
+    pub(super) opening: Option<CallId>,
 }
 
 impl Drop for Involved<'_> {
@@ -156,6 +161,13 @@ impl Drop for Involved<'_> {
         {
             let keeps = self.session.on.known.keeps_sessions();
             self.session.home = Some(Home { peer, keeps, phases: None });
+        }
+        let Some(call) = self.opening else { return };
+        self.session.left.extend(self.waiting.others());
+        if self.session.home.is_none() || self.waiting.was_sent_again() {
+            let RemoteSession { id, on, home, left, .. } = &*self.session;
+            let known = home.iter().map(|home| &home.peer).chain(left).cloned().collect();
+            self.waiting.orphans().remember(call, *id, &on.group, known);
         }
     }
 }

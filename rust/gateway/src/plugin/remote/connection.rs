@@ -90,7 +90,7 @@ impl Connection {
             name: messaging.name.clone(),
             servers: Mutex::new(Servers::new(servers)),
             access: Access { auth: messaging.auth.clone(), tls: messaging.tls.clone() },
-            lanes: (0..own).map(|_| Lane::new(counters.clone(), stop.subscribe())).collect(),
+            lanes: (0..own).map(|_| Lane::new(counters.clone(), behind.clone(), stop.subscribe())).collect(),
             per_thread: messaging.connections.is_none(),
             kept: Kept::new(counters.clone()),
             counters,
@@ -135,7 +135,7 @@ impl Connection {
 
     /// One more lane to the same broker.
     pub(super) fn new_lane(&self) -> Arc<Lane> {
-        Lane::new(self.counters.clone(), self.stop.subscribe())
+        Lane::new(self.counters.clone(), self.behind.clone(), self.stop.subscribe())
     }
 
     /// Bytes of the largest message that the server takes, as it said last.

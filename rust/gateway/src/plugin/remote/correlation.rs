@@ -9,6 +9,7 @@
 
 use super::counters::Counters;
 use super::ledger::NOBODY;
+use super::orphans::Orphans;
 use super::peer::Peer;
 use super::slot::{Event, OpenCall};
 use super::workers::Group;
@@ -22,12 +23,15 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use tokio::sync::mpsc;
 
 /// Enough for the data-plane threads of one machine to rarely meet in one.
 const SHARDS: u32 = 16;
 /// Frames that one call may have waiting: a window of a body's parts and what stands beside them. A worker that
 /// sends more is a misbehaving one.
 const MAX_WAITING: usize = 2 * nylon_wire::limits::WINDOW as usize;
+/// Workers beside its own that one call can have had.
+const MAX_OTHERS: usize = 16;
 /// Answers up to this size are copied out of the connection's read buffer, which they would keep alive whole.
 const COPY_UP_TO: usize = 16 * 1024;
 
@@ -36,6 +40,10 @@ pub(super) struct Slots {
     shards: [Mutex<Shard>; SHARDS as usize],
     next_shard: AtomicU32,
     counters: Arc<Counters>,
+    /// Calls whose late takers are told that their session is over.
+    pub(super) orphans: Orphans,
+    /// Messages that nobody waits for.
+    behind: mpsc::Sender<(String, Bytes)>,
 }
 
 #[derive(Default)]
@@ -62,8 +70,10 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Slots {
-    pub(super) fn new(counters: Arc<Counters>) -> Arc<Slots> {
-        Arc::new(Slots { shards: Default::default(), next_shard: AtomicU32::new(0), counters })
+    /// `behind` takes what is to be told to workers that are too late.
+    pub(super) fn new(counters: Arc<Counters>, behind: mpsc::Sender<(String, Bytes)>) -> Arc<Slots> {
+        let (shards, next_shard, orphans) = Default::default();
+        Arc::new(Slots { shards, next_shard, counters, orphans, behind })
     }
 
     /// Opens a slot for a call to a group.
@@ -86,6 +96,8 @@ impl Slots {
             worker: None,
             taken: None,
             pinned: false,
+            sendings: 0,
+            others: Vec::new(),
             watching: false,
             news: false,
             lost: false,
@@ -166,6 +178,10 @@ impl Slots {
             if !pinned && call.taken.is_none_or(|taken| taken <= sent) {
                 call.taken = Some(sent);
                 call.assign(Some(peer), true);
+            } else if call.others.len() < MAX_OTHERS
+                && !call.others.iter().any(|known| Arc::ptr_eq(known, &peer))
+            {
+                call.others.push(peer);
             }
             call.news |= call.watching;
             Some(if call.watching { call.waker.take() } else { None })
@@ -176,7 +192,14 @@ impl Slots {
                 let kind = "an ack that names another call, or an impossible worker";
                 self.counters.misbehaved(NOBODY, kind, &ack.worker.as_str());
             }
-            None => self.late(ack.worker.as_str()),
+            None => {
+                self.late(ack.worker.as_str());
+                if let Some(end) = self.orphans.end_of(ack)
+                    && self.behind.try_send(end).is_err()
+                {
+                    tracing::debug!("the end of a session was not sent: too many are waiting");
+                }
+            }
         }
     }
 
@@ -255,6 +278,7 @@ impl Waiting {
         self.with(|call| {
             (call.taken, call.pinned) = (None, false);
             (call.news, call.lost) = (false, false);
+            call.sendings += 1;
             call.assign(worker.cloned(), false);
         });
     }
@@ -279,6 +303,21 @@ impl Waiting {
 
     pub(super) fn is_taken(&self) -> bool {
         self.with(|call| call.taken.is_some())
+    }
+
+    /// Whether the call was sent more than once, so that a worker may have it of which nothing is known.
+    pub(super) fn was_sent_again(&self) -> bool {
+        self.with(|call| call.sendings > 1)
+    }
+
+    /// Workers that said they have the call while another one had it.
+    pub(super) fn others(&self) -> Vec<Arc<Peer>> {
+        self.with(|call| std::mem::take(&mut call.others))
+    }
+
+    /// Where calls are remembered that somebody may take when they are over.
+    pub(super) fn orphans(&self) -> &Orphans {
+        &self.slots.orphans
     }
 
     /// The worker that said it has the call.
@@ -327,7 +366,8 @@ mod tests {
     fn table() -> (Arc<Slots>, Arc<Group>) {
         let subjects = GroupSubjects::new("nylon", "g").expect("names");
         let counters = Arc::<Counters>::default();
-        (Slots::new(counters.clone()), Group::new("g", subjects, counters))
+        let (behind, _) = mpsc::channel(1);
+        (Slots::new(counters.clone(), behind), Group::new("g", subjects, counters))
     }
 
     fn token(waiting: &Waiting) -> String {

@@ -99,7 +99,8 @@ impl Running<'_> {
             false => None,
         };
         let waiting = self.lane.slots.open(self.id, &self.on.group);
-        let involved = Involved { waiting, session };
+        let opening = (self.home.is_none() && self.on.known.keeps_sessions()).then_some(self.id);
+        let involved = Involved { waiting, session, opening };
         let (waiting, session) = (&involved.waiting, involved.session.id);
         let mut step = Step::Send(self.first_target().await?);
         loop {

@@ -11,11 +11,12 @@ use super::correlation::Slots;
 use super::counters::Counters;
 use super::life::{self, Life};
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout_at;
 
 /// One client's inbox, the calls that wait at it, and the client itself while it is connected.
@@ -31,11 +32,15 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(counters: Arc<Counters>, stop: watch::Receiver<bool>) -> Arc<Lane> {
+    pub(super) fn new(
+        counters: Arc<Counters>,
+        behind: mpsc::Sender<(String, Bytes)>,
+        stop: watch::Receiver<bool>,
+    ) -> Arc<Lane> {
         let random = super::connection::random;
         Arc::new(Lane {
             inbox: format!("_INBOX.{:016x}{:016x}.", random(), random()),
-            slots: Slots::new(counters),
+            slots: Slots::new(counters, behind),
             life: ArcSwapOption::empty(),
             came: watch::Sender::new(0),
             stop,

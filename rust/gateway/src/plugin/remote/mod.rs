@@ -60,6 +60,8 @@ mod reads;
 mod bodies;
 /// A response body that a handler is still writing.
 mod stream;
+/// Sessions that a worker may have opened unnoticed.
+mod orphans;
 /// What is kept of a session between its phases.
 mod session;
 

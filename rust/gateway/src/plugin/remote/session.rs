@@ -54,15 +54,19 @@ impl RemoteSession {
 
 impl Drop for RemoteSession {
     fn drop(&mut self) {
-        let Some(home) = self.home.take().filter(|home| home.keeps) else { return };
+        let home = self.home.take().filter(|home| home.keeps).map(|home| home.peer);
+        if home.is_none() && self.left.is_empty() {
+            return;
+        }
         let mut frame = Vec::with_capacity(40);
         let close = Close { session: self.id };
         if close.encode(&mut frame).is_err() {
             return;
         }
         let frame = bytes::Bytes::from(frame);
-        let others = self.left.drain(..).filter(|peer| !Arc::ptr_eq(peer, &home.peer));
-        for peer in others.chain([home.peer.clone()]) {
+        let is_home = |peer: &Arc<Peer>| home.as_ref().is_some_and(|home| Arc::ptr_eq(home, peer));
+        let others: Vec<_> = self.left.drain(..).filter(|peer| !is_home(peer)).collect();
+        for peer in others.into_iter().chain(home.clone()) {
             self.connection.send_behind(peer.subject.clone(), frame.clone());
         }
     }

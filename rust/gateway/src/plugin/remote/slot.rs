@@ -33,6 +33,10 @@ pub(super) struct OpenCall {
     pub(super) taken: Option<u32>,
     /// That worker was granted the call, so no other one has it.
     pub(super) pinned: bool,
+    /// How often it was sent.
+    pub(super) sendings: u32,
+    /// Workers that say they have it too.
+    pub(super) others: Vec<Arc<Peer>>,
     /// Wake the call when a worker takes it.
     pub(super) watching: bool,
     pub(super) news: bool,
