@@ -50,3 +50,17 @@ def versions(tmp_path: Path, nylon_nats: NatsServer, nylon_worker: StartWorker) 
     """A gateway to be started in front of two versions of one plugin's workers."""
     with NumberedOrigin() as origin:
         yield Versions(tmp_path / "nylon.yaml", origin.address, nylon_nats.url, nylon_worker)
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[NatsServer]:
+    """A broker of one test file's own."""
+    with NatsServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["hooked", "plain"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Each way in which a worker takes its messages."""
+    way: str = request.param
+    return way

@@ -208,3 +208,16 @@ async def until(condition, patience=10.0):
     async with asyncio.timeout(patience):
         while not condition():  # noqa: ASYNC110  # whatever it looks at has no event
             await asyncio.sleep(0.005)
+
+
+def run(main, broker, plugin, **options):
+    """Run `main(gateway, worker)` with `plugin` served by one worker."""
+
+    async def body():
+        async with (
+            serving(plugin, broker.url, **options) as worker,
+            await Requester.connect(broker.url, "g") as gateway,
+        ):
+            await main(gateway, worker)
+
+    asyncio.run(body())

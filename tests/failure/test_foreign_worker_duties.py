@@ -11,15 +11,7 @@ import pytest
 from requester import Requester, call_frame, until
 from support.processes import TESTS, Process
 
-from nylon.embedded import NatsServer
-
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="module")
-def broker():
-    with NatsServer() as server:
-        yield server
 
 
 @contextlib.asynccontextmanager

@@ -7,34 +7,10 @@ import threading
 
 import msgpack
 import pytest
-from requester import Requester, call_frame, serving, until
+from requester import call_frame, run, until
 
 from nylon import NylonPlugin
 from nylon.embedded import NatsServer
-
-
-@pytest.fixture(scope="module")
-def broker():
-    with NatsServer() as server:
-        yield server
-
-
-@pytest.fixture(params=["hooked", "plain"])
-def transport(request):
-    return request.param
-
-
-def run(main, broker, plugin, **options):
-    """Run `main(requester, serving)` with `plugin` served by one worker."""
-
-    async def body():
-        async with (
-            serving(plugin, broker.url, **options) as worker,
-            await Requester.connect(broker.url, "g") as gateway,
-        ):
-            await main(gateway, worker)
-
-    asyncio.run(body())
 
 
 def test_each_kind_of_handler_answers_with_its_decision_and_mutations(broker, transport):

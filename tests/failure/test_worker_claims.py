@@ -8,22 +8,10 @@ import signal
 
 import msgpack
 import pytest
-from requester import Requester, call_frame, serving, until
+from requester import Requester, call_frame, run, serving, until
 from stalling import numbered, stalling
 
 from nylon import NylonPlugin
-from nylon.embedded import NatsServer
-
-
-@pytest.fixture(scope="module")
-def broker():
-    with NatsServer() as server:
-        yield server
-
-
-@pytest.fixture(params=["hooked", "plain"])
-def transport(request):
-    return request.param
 
 
 def recording_plugin(ran):
@@ -54,15 +42,8 @@ def recording_plugin(ran):
     return plugin
 
 
-def run(main, broker, ran, **options):
-    async def body():
-        async with (
-            serving(recording_plugin(ran), broker.url, **options) as worker,
-            await Requester.connect(broker.url, "g") as gateway,
-        ):
-            await main(gateway, worker)
-
-    asyncio.run(body())
+def serve_recording(main, broker, ran, **options):
+    run(main, broker, recording_plugin(ran), **options)
 
 
 @pytest.mark.parametrize("entry", ["step", "pool"])
@@ -83,7 +64,7 @@ def test_a_call_that_must_be_claimed_runs_only_after_the_grant(broker, transport
         assert (reply["t"], reply["o"]) == ("reply", "next")
         assert ran == [1]
 
-    run(main, broker, ran, transport=transport)
+    serve_recording(main, broker, ran, transport=transport)
 
 
 def test_a_refused_call_does_not_run_and_leaves_nothing_behind(broker, transport):
@@ -106,7 +87,7 @@ def test_a_refused_call_does_not_run_and_leaves_nothing_behind(broker, transport
         assert ran == [2]
         await gateway.close_session(worker.worker, frame["s"])
 
-    run(main, broker, ran, transport=transport)
+    serve_recording(main, broker, ran, transport=transport)
 
 
 def test_a_claim_that_nobody_answers_ends_without_a_run_and_frees_its_place(broker):
@@ -126,7 +107,7 @@ def test_a_claim_that_nobody_answers_ends_without_a_run_and_frees_its_place(brok
         assert (await gateway.call("step")).outcome == "next"
         assert ran == [1]
 
-    run(main, broker, ran, concurrency=1)
+    serve_recording(main, broker, ran, concurrency=1)
 
 
 def test_a_granted_call_then_asks_for_its_body(broker):
@@ -142,7 +123,7 @@ def test_a_granted_call_then_asks_for_its_body(broker):
         assert (await asyncio.wait_for(answers.get(), 5))["o"] == "next"
         assert ran == [b"abc"]
 
-    run(main, broker, ran)
+    serve_recording(main, broker, ran)
 
 
 def test_of_two_workers_with_the_same_call_only_the_first_to_claim_runs_it(broker):

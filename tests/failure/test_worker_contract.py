@@ -6,18 +6,12 @@ import asyncio
 import os
 import signal
 
-import pytest
 from requester import Requester, serving, until
 from stalling import stalling
 
 from nylon import NylonPlugin
 from nylon.embedded import NatsServer
 from nylon.transport import BoundedTransport, HookedTransport
-
-
-@pytest.fixture(params=["hooked", "plain"])
-def transport(request):
-    return request.param
 
 
 def sized_plugin():

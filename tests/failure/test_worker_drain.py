@@ -5,22 +5,9 @@ import itertools
 import os
 
 import msgpack
-import pytest
 from requester import Requester, call_frame, serving, until
 
 from nylon import NylonPlugin
-from nylon.embedded import NatsServer
-
-
-@pytest.fixture(scope="module")
-def broker():
-    with NatsServer() as server:
-        yield server
-
-
-@pytest.fixture(params=["hooked", "plain"])
-def transport(request):
-    return request.param
 
 
 def every_kind(ran):

@@ -10,15 +10,8 @@ import pytest
 from requester import Requester, call_frame, serving, until
 
 from nylon import NylonPlugin
-from nylon.embedded import NatsServer
 
 FLOOD = 500
-
-
-@pytest.fixture(scope="module")
-def broker():
-    with NatsServer() as server:
-        yield server
 
 
 def bad_messages(worker):

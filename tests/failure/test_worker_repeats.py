@@ -6,32 +6,10 @@ import threading
 
 import msgpack
 import pytest
-from requester import Requester, call_frame, serving, until
+from requester import Requester, call_frame, run, serving, until
 
 from nylon import NylonPlugin
 from nylon.embedded import NatsServer
-
-
-@pytest.fixture(scope="module")
-def broker():
-    with NatsServer() as server:
-        yield server
-
-
-@pytest.fixture(params=["hooked", "plain"])
-def transport(request):
-    return request.param
-
-
-def run(main, broker, plugin, **options):
-    async def body():
-        async with (
-            serving(plugin, broker.url, **options) as worker,
-            await Requester.connect(broker.url, "g") as gateway,
-        ):
-            await main(gateway, worker)
-
-    asyncio.run(body())
 
 
 class Gates:

@@ -5,27 +5,9 @@ import os
 
 import msgpack
 import pytest
-from requester import Requester, call_frame, serving, until
+from requester import call_frame, run, until
 
 from nylon import NylonPlugin
-from nylon.embedded import NatsServer
-
-
-@pytest.fixture(scope="module")
-def broker():
-    with NatsServer() as server:
-        yield server
-
-
-def run(main, broker, plugin, **options):
-    async def body():
-        async with (
-            serving(plugin, broker.url, **options) as worker,
-            await Requester.connect(broker.url, "g") as gateway,
-        ):
-            await main(gateway, worker)
-
-    asyncio.run(body())
 
 
 def counting_plugin(seen):
