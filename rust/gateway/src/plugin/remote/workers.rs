@@ -187,6 +187,8 @@ impl Group {
     pub(super) fn unload(&self, peer: &Peer, freed: bool) {
         peer.release();
         if freed {
+            // What it said of being full is over with this call. If others have taken the room, it says so again.
+            peer.note_busy(0);
             self.room.free_one();
         }
     }
