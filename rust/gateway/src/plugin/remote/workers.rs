@@ -430,6 +430,19 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_was_busy_has_room_again_once_a_call_of_ours_has_ended_there() {
+        let group = group();
+        group.joined(info("w1", &[Phase::RequestFilter]));
+        let full = || group.choose("auth", Phase::RequestFilter, &[]).map(|choice| choice.full);
+        let peer = group.peer("w1").expect("it is there");
+        group.load(&peer);
+        group.busy(&peer);
+        assert_eq!(full(), Some(true));
+        group.unload(&peer, true);
+        assert_eq!(full(), Some(false));
+    }
+
+    #[test]
     fn who_does_not_answer_the_roll_gets_no_calls_until_it_is_heard() {
         let group = group();
         for worker in ["w1", "w2"] {
