@@ -7,12 +7,13 @@
 use super::connection::Connection;
 use super::counters::Counters;
 use super::life::Life;
+use super::session;
 use super::slot::Event;
 use super::workers::Group;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use nylon_core::{Failure, FailureKind};
-use nylon_wire::{BodyFrame, CallId, Close, Kind, ReadFrame, SessionId};
+use nylon_wire::{BodyFrame, CallId, Kind, ReadFrame, SessionId};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -192,12 +193,9 @@ async fn send(mut hand: InHand, life: Arc<Life>) {
         connection.kept.dropped(why);
     }
     if let Some(call) = hand.call.take()
-        && let Some(session) = call.close
+        && let Some(frame) = call.close.and_then(session::end_of)
     {
-        let mut frame = Vec::with_capacity(40);
-        if (Close { session }).encode(&mut frame).is_ok() {
-            connection.send_behind(call.subject, frame.into());
-        }
+        connection.send_behind(call.subject, frame);
     }
 }
 

@@ -6,9 +6,10 @@
 //! answered with the session's end.
 
 use super::peer::Peer;
+use super::session;
 use super::workers::Group;
 use bytes::Bytes;
-use nylon_wire::{Ack, CallId, Close, SessionId};
+use nylon_wire::{Ack, CallId, SessionId};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -62,8 +63,6 @@ impl Orphans {
             return None;
         }
         let subject = orphan.group.subjects.worker(worker).ok()?;
-        let mut frame = Vec::with_capacity(40);
-        (Close { session: orphan.session }).encode(&mut frame).ok()?;
-        Some((subject, frame.into()))
+        Some((subject, session::end_of(orphan.session)?))
     }
 }

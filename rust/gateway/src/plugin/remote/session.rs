@@ -5,6 +5,7 @@ use super::entries::Known;
 use super::mirror::Mirrored;
 use super::peer::Peer;
 use super::workers::Group;
+use bytes::Bytes;
 use nylon_core::PhaseMask;
 use nylon_wire::{Close, SessionId};
 use std::sync::Arc;
@@ -52,18 +53,20 @@ impl RemoteSession {
     }
 }
 
+/// The frame that tells a worker that a session is over. There is always one: only a frame with texts can be too large.
+pub(super) fn end_of(session: SessionId) -> Option<Bytes> {
+    let mut frame = Vec::with_capacity(40);
+    Close { session }.encode(&mut frame).ok()?;
+    Some(frame.into())
+}
+
 impl Drop for RemoteSession {
     fn drop(&mut self) {
         let home = self.home.take().filter(|home| home.keeps).map(|home| home.peer);
         if home.is_none() && self.left.is_empty() {
             return;
         }
-        let mut frame = Vec::with_capacity(40);
-        let close = Close { session: self.id };
-        if close.encode(&mut frame).is_err() {
-            return;
-        }
-        let frame = bytes::Bytes::from(frame);
+        let Some(frame) = end_of(self.id) else { return };
         let is_home = |peer: &Arc<Peer>| home.as_ref().is_some_and(|home| Arc::ptr_eq(home, peer));
         let others: Vec<_> = self.left.drain(..).filter(|peer| !is_home(peer)).collect();
         for peer in others.into_iter().chain(home.clone()) {
