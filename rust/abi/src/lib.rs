@@ -1,7 +1,12 @@
 //! Nylon's C ABI as Rust types: the layout of a message and the numbers of phases and methods.
 //!
 //! Shared libraries built for this ABI exist, so nothing here may change its value or its place; numbers are only
-//! added. The crate depends on nothing, so that a plugin written in Rust can use it too.
+//! added. The crate depends on nothing, so that a plugin written in Rust can use it too. The contract around these
+//! numbers is docs/native-abi.md.
+
+/// The newest version of the ABI, which a library may return from `nylon_abi_version`. One without that symbol is of
+/// version 1; a gateway takes both.
+pub const VERSION: u32 = 2;
 
 /// One message between gateway and library, either way.
 ///
@@ -44,6 +49,8 @@ pub mod method {
     pub const END: u32 = 2;
     /// Ask for the middleware's payload.
     pub const GET_PAYLOAD: u32 = 3;
+    /// The handler failed; the payload is the text for the log. Since version 2.
+    pub const FAIL: u32 = 4;
 
     /// Set a response header.
     pub const SET_RESPONSE_HEADER: u32 = 100;
@@ -71,6 +78,14 @@ pub mod method {
     pub const READ_RESPONSE_DURATION: u32 = 111;
     /// Ask why the exchange failed.
     pub const READ_RESPONSE_ERROR: u32 = 112;
+    /// Add a value to a response header. Since version 2.
+    pub const ADD_RESPONSE_HEADER: u32 = 113;
+    /// Ask for one response header. Since version 2.
+    pub const READ_RESPONSE_HEADER: u32 = 114;
+    /// Ask for the chunk that a streaming `response_body_filter` is called for. Since version 2.
+    pub const READ_RESPONSE_CHUNK: u32 = 115;
+    /// Replace that chunk. Since version 2.
+    pub const SET_RESPONSE_CHUNK: u32 = 116;
 
     /// Ask for the request's body.
     pub const READ_REQUEST_FULL_BODY: u32 = 200;
@@ -96,6 +111,28 @@ pub mod method {
     pub const READ_REQUEST_BYTES: u32 = 210;
     /// Ask when the request came.
     pub const READ_REQUEST_TIMESTAMP: u32 = 211;
+    /// Ask for the request id, in hexadecimal. Since version 2.
+    pub const READ_REQUEST_ID: u32 = 212;
+    /// Ask for the scheme, `http` or `https`. Since version 2.
+    pub const READ_REQUEST_SCHEME: u32 = 213;
+    /// Ask for the version of HTTP, such as `1.1`. Since version 2.
+    pub const READ_REQUEST_HTTP_VERSION: u32 = 214;
+    /// Ask how often this call has been tried, from 1. Since version 2.
+    pub const READ_ATTEMPT: u32 = 215;
+    /// Replace the request's method. Since version 2.
+    pub const SET_REQUEST_METHOD: u32 = 220;
+    /// Replace the request's path. Since version 2.
+    pub const SET_REQUEST_PATH: u32 = 221;
+    /// Replace the request's query; empty removes it. Since version 2.
+    pub const SET_REQUEST_QUERY: u32 = 222;
+    /// Set a request header. Since version 2.
+    pub const SET_REQUEST_HEADER: u32 = 223;
+    /// Add a value to a request header. Since version 2.
+    pub const ADD_REQUEST_HEADER: u32 = 224;
+    /// Remove a request header. Since version 2.
+    pub const REMOVE_REQUEST_HEADER: u32 = 225;
+    /// Replace the request's body. Since version 2.
+    pub const SET_REQUEST_BODY: u32 = 226;
 
     /// Upgrade the exchange to a WebSocket.
     pub const WEBSOCKET_UPGRADE: u32 = 300;
