@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from places import HERE, HOSTS, Place
 from support.client import Address, Answer, Fields, fetch
 from support.configs import Config
 from support.origin import Origin, Received
-from support.processes import GatewayProcess, Process, WorkerProcess
+from support.processes import GatewayProcess, Process
 from support.waiting import eventually
-
-HERE = Path(__file__).resolve().parent
-HOSTS = ("python", "python-inline", "remote", "remote-plain")
-"""`remote-plain` is a worker on nats-py's public API alone: the reference for the path that is not."""
-CONFIG = {"greeting": "hello"}
-"""What the plugin's `initialize` gets."""
+from unexpressed import UNEXPRESSED, Reasons, without_unexpressed
 
 
+@dataclass
 class Host:
     """A gateway whose plugin runs in one particular way, and the origin behind it."""
 
-    def __init__(self, name: str, gateway: GatewayProcess, origin: Origin, worker: Process | None) -> None:
-        self.name = name
-        self.gateway = gateway
-        self.origin = origin
-        self.worker = worker
-        self.address = gateway.address
+    name: str
+    plugin: Config
+    """The plugin's section in the gateway's configuration."""
+    gateway: GatewayProcess
+    origin: Origin
+    worker: Process | None = None
+    """The process that runs the handlers, where that is not the gateway."""
+    omitted: Reasons = field(default_factory=dict)
+    """Routes of the suite that are not there, and why."""
+
+    @property
+    def address(self) -> Address:
+        """Where its gateway listens."""
+        return self.gateway.address
 
     @property
     def handlers_log(self) -> str:
@@ -52,31 +57,14 @@ def running_host(
     name: str = request.param
     with contextlib.ExitStack() as stack:
         origin = stack.enter_context(Origin())
-        worker = None
-        sections: Config = {}
-        if name.startswith("remote"):
-            nats = request.getfixturevalue("nylon_nats")
-            group = f"{group}-{name}"
-            transport = "plain" if name == "remote-plain" else "hooked"
-            worker = stack.enter_context(
-                WorkerProcess(
-                    "entries:plugin",
-                    nats=nats.url,
-                    group=group,
-                    app_dir=HERE,
-                    arguments=("--transport", transport),
-                )
-            )
-            worker.await_serving()
-            sections["messaging"] = [{"name": "nats", "servers": [nats.url]}]
-            plugin: Config = {"type": "messaging", "messaging": "nats", "group": group}
-        else:
-            execution = "inline" if name == "python-inline" else "thread"
-            plugin = {"type": "python", "module": "entries:plugin", "execution": execution, "config": CONFIG}
-        config = configure(origin.address, plugin, sections)
+        place = Place(request, stack, f"{group}-{name}")
+        plugin = HOSTS[name](place)
+        config, omitted = without_unexpressed(
+            configure(origin.address, plugin, place.sections), UNEXPRESSED.get(name, {})
+        )
         gateway = stack.enter_context(GatewayProcess(config, import_path=HERE))
         eventually(lambda: fetch(gateway.address, "GET", ready).status == 200, "a route that works")
-        yield Host(name, gateway, origin, worker)
+        yield Host(name, plugin, gateway, origin, place.worker, omitted)
 
 
 class Case:
@@ -89,7 +77,12 @@ class Case:
         self.key = key
 
     def path(self, route: str) -> str:
-        """The path of a route for this case; the origin sees the same one."""
+        """The path of a route for this case; the origin sees the same one.
+
+        Skips a case whose route is not there because the host's language cannot express it.
+        """
+        if route in self.host.omitted:
+            pytest.skip(f"{route}: {self.host.omitted[route]}")
         return f"/{route}/{self.key}"
 
     def send(

@@ -159,7 +159,7 @@ def test_a_client_that_leaves_while_a_handler_waits_harms_nobody(case: Case) -> 
     assert case.get("fine").status == 200
 
 
-@pytest.mark.not_on("python", "python-inline", reason="there it is an error at start: see tests/failure")
+@pytest.mark.not_on("python*", "native*", reason="there it is an error at start: see tests/failure")
 def test_an_entry_that_no_worker_has_is_an_error_never_a_pass(case: Case) -> None:
     assert fetch(case.address, "GET", case.path("no-such-entry")).status == 500
     assert case.forwarded("no-such-entry") == []

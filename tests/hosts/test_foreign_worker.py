@@ -89,7 +89,7 @@ def host(nylon_nats: Any) -> Iterator[Host]:
         eventually(
             lambda: fetch(gateway.address, "GET", "/write-body/ready").status == 200, "a route that works"
         )
-        yield Host("foreign", gateway, origin, worker)
+        yield Host("foreign", plugin, gateway, origin, worker)
 
 
 def test_the_foreign_worker_imports_nothing_of_nylon() -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from entries.bodies import content
-from suite import HOSTS, Case, Host, running_host
+from places import HOSTS
+from suite import Case, Host, running_host
 from support.client import Address
 from support.configs import Config, gateway_config, route
 from support.origin import Reply
@@ -33,7 +34,7 @@ def configure(origin: Address, plugin: Config, sections: Config) -> Config:
     return gateway_config(origin, [*paths, route("/{*rest}")], plugins=plugins, limits=limits, **sections)
 
 
-@pytest.fixture(scope="module", params=HOSTS)
+@pytest.fixture(scope="module", params=tuple(HOSTS))
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     """The suite's hosts with a limit that lets the largest body through, each in processes of its own."""
     with running_host(request, configure, "large", "/answer-content/ready?0") as running:
@@ -78,7 +79,7 @@ def test_a_body_over_the_limit_is_still_413(case: Case) -> None:
     assert case.forwarded("mirror-body") == []
 
 
-@pytest.mark.not_on("python", "python-inline", reason="in the gateway no body travels")
+@pytest.mark.not_on("python*", "native*", reason="in the gateway no body travels")
 def test_memory_is_bounded_by_the_body(case: Case) -> None:
     """A small multiple of it: what the handler's own copies take, and what the allocators of four threads keep."""
     worker = case.host.worker

@@ -1,0 +1,52 @@
+"""What a host's language cannot express: entry by entry, with the reason.
+
+The suite leaves the routes of such entries out of its configuration, and a case that asks for one of them is skipped
+with the reason. `test_entries.py` checks that every entry is either in the plugin or here, and docs/native-abi.md shows
+the table.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.configs import Config
+
+Reasons = dict[str, str]
+"""Entry → reason."""
+
+
+def because(reason: str, entries: str) -> Reasons:
+    """The same reason for several entries, which are separated by spaces."""
+    return dict.fromkeys(entries.split(), reason)
+
+
+UNEXPRESSED: dict[str, Reasons] = {}
+"""Host → what it cannot express; a host that is not here can express everything."""
+
+
+def without_unexpressed(config: Config, reasons: Reasons) -> tuple[Config, Reasons]:
+    """A configuration without the routes of such entries, and why each of those routes is not there.
+
+    The name of a route is the first segment of its path.
+    """
+
+    def reason(rule: Any) -> str | None:
+        return reasons.get(rule.get("entry", ""))
+
+    services = {
+        service["name"]: why for service in config["services"] if (why := reason(service.get("plugin", {})))
+    }
+    omitted: Reasons = {}
+
+    def stays(rule: Any) -> bool:
+        whys = [reason(middleware) for middleware in rule.get("middleware", [])]
+        whys.append(services.get(rule["service"]["name"]))
+        for why in filter(None, whys):
+            omitted[rule["path"].split("/")[1]] = why
+        return not any(whys)
+
+    routes = [
+        {**route, "paths": [path for path in route["paths"] if stays(path)]} for route in config["routes"]
+    ]
+    kept = [service for service in config["services"] if service["name"] not in services]
+    return {**config, "routes": routes, "services": kept}, omitted

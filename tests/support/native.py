@@ -1,0 +1,78 @@
+"""Shared libraries that tests compile from C, with the compiler and the strictness that users are told to use.
+
+Each library is built once per run, into a directory that goes when the run ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import itertools
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+INCLUDE = ROOT / "include"
+SDK = ROOT / "sdk" / "c"
+STRICT = ("-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
+_numbers = itertools.count(1)
+
+
+@functools.cache
+def build_directory() -> Path:
+    """Where this run's libraries are."""
+    directory = tempfile.mkdtemp(prefix="nylon-native-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return Path(directory)
+
+
+def compiler(name: str = "cc") -> str:
+    """The path of a compiler; fails with what to install where there is none."""
+    path = shutil.which(name)
+    if path is None:
+        raise AssertionError(
+            f"the tests of native plugins need {name}, which is not on the PATH: install a compiler"
+            " (on Debian: apt-get install gcc g++ libc6-dev)"
+        )
+    return path
+
+
+def run_compiler(command: Sequence[str | Path], *, cwd: Path | None = None) -> None:
+    """Run a compiler; fails with what it printed."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+        timeout=600,
+    )
+    if done.returncode != 0:
+        raise AssertionError(
+            f"{' '.join(str(part) for part in command)}\nended with {done.returncode}:\n"
+            + done.stdout.decode(errors="replace")
+        )
+
+
+@functools.cache
+def c_library(*sources: Path, sdk: bool = False, flags: tuple[str, ...] = ()) -> Path:
+    """A shared library made of these C sources; `sdk` adds the helper of sdk/c to them."""
+    path = build_directory() / f"{sources[0].stem}-{next(_numbers)}.so"
+    includes = [f"-I{INCLUDE}", *([f"-I{SDK}"] if sdk else [])]
+    all_sources = [*sources, *([SDK / "nylon_plugin.c"] if sdk else [])]
+    run_compiler(
+        [
+            compiler(),
+            *STRICT,
+            *("-O1", "-g", "-fPIC", "-shared", "-pthread", "-fvisibility=hidden"),
+            *includes,
+            *flags,
+            *all_sources,
+            "-o",
+            path,
+        ]
+    )
+    return path
