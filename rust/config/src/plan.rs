@@ -222,15 +222,42 @@ pub struct Plugin {
     pub kind: PluginKind,
     /// What its `initialize` gets; `Null` where nothing is written.
     pub config: serde_json::Value,
+    /// The processes of its own that it runs in; `None` is the gateway's. Always `None` for workers.
+    pub isolation: Option<Isolation>,
+    /// What becomes of the gateway when the plugin cannot be loaded. Always `Fail` for workers.
+    pub on_load_error: OnLoadError,
     /// How each phase is called, unless a middleware says otherwise.
     pub per_phase: Policies,
     /// Where the configuration defines it.
     pub location: Location,
 }
 
+/// Processes of a plugin's own, apart from the gateway's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isolation {
+    /// How many there are; at least 1.
+    pub processes: usize,
+}
+
+/// What becomes of the gateway when a plugin cannot be loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLoadError {
+    /// It does not start; at a reload the running plan stays.
+    Fail,
+    /// It runs, and what the plugin would have to do fails (503), by the policies of its phases.
+    Isolate,
+}
+
 /// What runs a plugin.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PluginKind {
+    /// A library that speaks the C ABI.
+    Native {
+        /// The library.
+        file: PathBuf,
+        /// Who frees the memory that it hands over.
+        callback_memory: CallbackMemory,
+    },
     /// Python code in the gateway's process.
     Python {
         /// Where the code is.
@@ -247,6 +274,16 @@ pub enum PluginKind {
         /// Which workers there.
         workers: Workers,
     },
+}
+
+/// Who frees the memory that a native plugin hands over in a callback. Nothing in a library tells, and the wrong one
+/// aborts the process or leaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallbackMemory {
+    /// The plugin, when the callback has returned.
+    Plugin,
+    /// The gateway, by the library's `plugin_free`.
+    Host,
 }
 
 /// The workers of a plugin behind a broker.

@@ -5,8 +5,8 @@ use std::{fs, path::Path, time::Duration};
 use nylon_config::{
     Loaded, Plan,
     plan::{
-        Broker, BrokerAuth, Execution, HostPattern, Matcher, OnError, Overflow, PluginIndex, PluginKind,
-        PythonSource, ServiceKind, Workers,
+        Broker, BrokerAuth, CallbackMemory, Execution, HostPattern, Isolation, Matcher, OnError, OnLoadError,
+        Overflow, PluginIndex, PluginKind, PythonSource, ServiceKind, Workers,
     },
 };
 use nylon_core::Phase;
@@ -16,6 +16,7 @@ fn env(name: &str) -> Option<String> {
         "NATS_SERVERS" => Some("nats://one:4222, two:4223".to_owned()),
         "NATS_GROUP" => Some("blue".to_owned()),
         "TOKEN" => Some("s3cret".to_owned()),
+        "LIBRARY" => Some("library.so".to_owned()),
         _ => None,
     }
 }
@@ -83,6 +84,49 @@ fn plugins_are_told_apart_by_their_keys() {
     );
     assert_eq!(plan.plugins[2].config, serde_json::json!({"deep": [1, 2.5, null]}));
     assert_eq!(plan.plugins[2].location.to_string(), "nylon.yaml:6:12");
+}
+
+#[test]
+fn a_library_is_a_native_plugin_with_or_without_its_type() {
+    let plan = plan("
+http: [127.0.0.1:0]
+plugins:
+  - {name: a, file: library.so}
+  - {name: b, type: ffi, file: '${LIBRARY}', callback_memory: host, isolation: process, on_load_error: isolate}
+  - {name: c, file: plugin.py, isolation: process, processes: 3}
+");
+    let file = fs::canonicalize("tests/data/example/library.so").expect("the file is there");
+    let native = |callback_memory| PluginKind::Native { file: file.clone(), callback_memory };
+    let found: Vec<_> = plan.plugins.iter().map(|plugin| (plugin.isolation, plugin.on_load_error)).collect();
+    assert_eq!(plan.plugins[0].kind, native(CallbackMemory::Plugin));
+    assert_eq!(plan.plugins[1].kind, native(CallbackMemory::Host));
+    let processes = |processes| Some(Isolation { processes });
+    assert_eq!(
+        found,
+        [(None, OnLoadError::Fail), (processes(1), OnLoadError::Isolate), (processes(3), OnLoadError::Fail)]
+    );
+}
+
+#[test]
+fn code_that_may_be_missing_is_a_warning_and_expected_beside_the_configuration() {
+    let loaded = loaded(
+        "
+http: [127.0.0.1:0]
+plugins:
+  - {name: a, file: none.so, on_load_error: isolate}
+  - {name: b, file: 'none.py:p', on_load_error: isolate}
+",
+    );
+    let warned: Vec<_> = loaded.warnings.iter().map(|warning| warning.text().to_owned()).collect();
+    assert_eq!(warned, ["none.so", "'none.py:p'"]);
+    let here = std::env::current_dir().expect("a directory").join("tests/data/example");
+    let PluginKind::Native { file, .. } = &loaded.plan.plugins[0].kind else { panic!("a native plugin") };
+    assert_eq!(*file, here.join("none.so"));
+    let PluginKind::Python { source: PythonSource::File { path, .. }, .. } = &loaded.plan.plugins[1].kind
+    else {
+        panic!("a Python plugin")
+    };
+    assert_eq!(*path, here.join("none.py"));
 }
 
 #[test]
@@ -280,7 +324,9 @@ http: [127.0.0.1:0]
 runtime: {work_stealing: true}
 services:
 limits: null
-plugins: [{name: p, module: m, execution: inline, threads: 3, per_phase: {logging: {retry: {max: 1}}}}]
+plugins:
+  - {name: p, module: m, execution: inline, threads: 3, per_phase: {logging: {retry: {max: 1}}}}
+  - {name: q, module: m, isolation: process, per_phase: {logging: {retry: {max: 1}}}}
 ";
     let reasons: Vec<_> = loaded(text).warnings.iter().map(|warning| warning.reason.clone()).collect();
     assert_eq!(

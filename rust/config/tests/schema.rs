@@ -160,7 +160,7 @@ fn the_manual_names_every_key_every_word_and_every_default() {
 fn the_examples_of_the_manual_are_valid() {
     let manual = fs::read_to_string(MANUAL).expect("the manual");
     let dir = BrokerFiles::new();
-    for name in ["auth.py", "plugins.py"] {
+    for name in ["auth.py", "plugins.py", "quick.so"] {
         dir.write(name, "");
     }
     let broker = [

@@ -126,9 +126,14 @@ section! {
         optional mirror("mirror"): EnvText;
         /// How each phase is called.
         optional per_phase("per_phase"): PerPhase;
-        /// What a crash of the plugin may take down with it.
+        /// `process` runs the plugin in processes of its own, so that a crash of it takes down nothing else. Without it
+        /// the plugin runs in the gateway's process.
         optional isolation("isolation"): Spanned<Isolation>;
-        /// Who frees the memory that a native plugin hands over in a callback.
+        /// How many of them. 1 by default.
+        optional processes("processes"): Count<1, 256>;
+        /// What becomes of the gateway when the plugin cannot be loaded. `fail` by default.
+        optional on_load_error("on_load_error"): Spanned<OnLoadError>;
+        /// Who frees the memory that a native plugin hands over in a callback. `plugin` by default.
         optional callback_memory("callback_memory"): Spanned<CallbackMemory>;
     }
 }
@@ -166,14 +171,27 @@ choice! {
 choice! {
     /// What a crash may take down.
     Isolation "isolation" {
-        later "process" => Process,
+        /// Processes of the plugin's own.
+        now "process" => Process,
+    }
+}
+
+choice! {
+    /// What becomes of the gateway when a plugin cannot be loaded.
+    OnLoadError "on_load_error" {
+        /// It does not start; at a reload the running configuration stays.
+        now "fail" => Fail,
+        /// It runs, and what the plugin would have to do fails.
+        now "isolate" => Isolate,
     }
 }
 
 choice! {
     /// Who frees a native plugin's memory.
     CallbackMemory "callback_memory" {
+        /// The plugin itself.
         now "plugin" => Plugin,
+        /// The gateway, with the library's `plugin_free`.
         now "host" => Host,
     }
 }

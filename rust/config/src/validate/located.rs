@@ -1,6 +1,6 @@
 //! Files that a configuration names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{report::Report, source::Place};
 
@@ -8,17 +8,32 @@ use crate::{report::Report, source::Place};
 ///
 /// Relative paths start from the configuration's file, or where nothing is there, from the working directory.
 pub(super) fn find_file(path: &str, place: Place, report: &mut Report<'_>) -> Option<PathBuf> {
-    let mut tried = Vec::new();
-    for path in [report.sources.base_dir(place.file).join(path), PathBuf::from(path)] {
-        let path = std::path::absolute(&path).unwrap_or(path);
-        if path.is_file() {
-            return Some(path);
-        }
-        let shown = format!("`{}`", path.display());
-        if !tried.contains(&shown) {
-            tried.push(shown);
-        }
+    let [beside, here] = candidates(path, place, report);
+    let found = [&beside, &here].into_iter().find(|path| path.is_file()).cloned();
+    if found.is_none() {
+        report.error(place, missing(&beside, &here));
     }
-    report.error(place, format!("no such file; looked for {}", tried.join(" and ")));
-    None
+    found
+}
+
+/// The same for a file that may be missing for now: a warning says so, and the place where it is expected comes back.
+pub(super) fn find_file_later(path: &str, place: Place, report: &mut Report<'_>) -> PathBuf {
+    let [beside, here] = candidates(path, place, report);
+    let found = [&beside, &here].into_iter().find(|path| path.is_file()).cloned();
+    found.unwrap_or_else(|| {
+        report.warn(place, missing(&beside, &here));
+        beside
+    })
+}
+
+fn candidates(path: &str, place: Place, report: &Report<'_>) -> [PathBuf; 2] {
+    [report.sources.base_dir(place.file).join(path), PathBuf::from(path)]
+        .map(|path| std::path::absolute(&path).unwrap_or(path))
+}
+
+fn missing(beside: &Path, here: &Path) -> String {
+    if beside == here {
+        return format!("no such file; looked for `{}`", beside.display());
+    }
+    format!("no such file; looked for `{}` and `{}`", beside.display(), here.display())
 }

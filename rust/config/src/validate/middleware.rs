@@ -166,8 +166,7 @@ impl<'a> Attached<'a> {
     ) -> Option<Middleware> {
         let mut policies = self.policies.get(plugin)?.clone();
         if let Some(per_phase) = per_phase {
-            let remote = plugins::host(&self.raw_plugins[plugin]) == Some(plugins::Host::Messaging);
-            super::policy::check(per_phase, remote, report);
+            super::policy::check(per_phase, plugins::can_lose_calls(&self.raw_plugins[plugin]), report);
             super::policy::apply(&mut policies, per_phase);
         }
         let payload = payload.map_or(serde_json::Value::Null, |payload| payload.0.clone());

@@ -1,9 +1,15 @@
 //! Plugins: what runs them, and where their code is.
 
-use super::{directory::Directory, located::find_file, policy, workers};
+use std::path::PathBuf;
+
+use super::{
+    directory::Directory,
+    located::{find_file, find_file_later},
+    policy, workers,
+};
 use crate::{
     kinds::Text,
-    plan::{Execution, Plugin, PluginKind, Policies, PythonSource},
+    plan::{CallbackMemory, Execution, Isolation, OnLoadError, Plugin, PluginKind, Policies, PythonSource},
     raw,
     report::Report,
     source::Place,
@@ -71,15 +77,56 @@ pub(super) fn plugin(
         }
     };
     if let Some(per_phase) = &written.per_phase {
-        policy::check(per_phase, host(written) == Some(Host::Messaging), report);
+        policy::check(per_phase, can_lose_calls(written), report);
     }
+    let isolation = isolation(written, report);
     Some(Plugin {
         name: written.name.as_ref()?.value.clone(),
         kind: kind?,
         config: written.config.as_ref().map_or(serde_json::Value::Null, |config| config.0.clone()),
+        isolation,
+        on_load_error: on_load_error(written),
         per_phase: policies(written, brokers),
         location: report.sources.location(place),
     })
+}
+
+/// Whether the plugin runs outside of the gateway's process, so that a call may not reach it, or end with it.
+pub(super) fn can_lose_calls(written: &raw::Plugin) -> bool {
+    host(written) == Some(Host::Messaging) || written.isolation.is_some()
+}
+
+fn isolation(written: &raw::Plugin, report: &mut Report<'_>) -> Option<Isolation> {
+    if written.isolation.is_some() {
+        return Some(Isolation { processes: written.processes.map_or(1, super::size) });
+    }
+    if let Some(processes) = written.processes
+        && host(written) != Some(Host::Messaging)
+        && !written.has("isolation")
+    {
+        report.error_help(
+            processes.place,
+            "without `isolation: process` a plugin has no processes of its own",
+            "add `isolation: process`",
+        );
+    }
+    None
+}
+
+fn on_load_error(written: &raw::Plugin) -> OnLoadError {
+    match written.on_load_error.as_ref().map(|word| word.value) {
+        Some(raw::OnLoadError::Isolate) => OnLoadError::Isolate,
+        Some(raw::OnLoadError::Fail) | None => OnLoadError::Fail,
+    }
+}
+
+/// Finds the plugin's code. Where its absence is not to keep the gateway from running, it is a warning here, and the
+/// plugin's own trouble when it is loaded.
+fn code_file(written: &raw::Plugin, path: &str, place: Place, report: &mut Report<'_>) -> Option<PathBuf> {
+    match on_load_error(written) {
+        OnLoadError::Fail => find_file(path, place, report),
+        OnLoadError::Isolate => Some(find_file_later(path, place, report)),
+    }
 }
 
 /// How the plugin's phases are called, unless a middleware says otherwise.
@@ -108,32 +155,56 @@ fn foreign(keys: &[(&str, Option<Place>, &str)], report: &mut Report<'_>) {
 
 const A_PYTHON_PLUGIN: &str = "a plugin of `type: python`";
 const A_MESSAGING_PLUGIN: &str = "a plugin of `type: messaging`";
-const A_NATIVE_PLUGIN: &str = "a plugin of `type: ffi`";
+const A_NATIVE_PLUGIN: &str = "a native plugin, whose `file` is a library";
+const A_PLUGIN_OF_THE_GATEWAY: &str =
+    "a plugin that the gateway runs itself; workers are processes of their own";
 
-fn native(written: &raw::Plugin, place: Place, report: &mut Report<'_>) -> Option<PluginKind> {
-    let at = written.kind.as_ref().map(|kind| kind.place);
-    let at = at.or_else(|| written.file.as_ref().map(|file| file.0.place)).unwrap_or(place);
-    report.unavailable(at, "a native plugin (`type: ffi`)");
-    None
-}
-
-fn python(written: &raw::Plugin, place: Place, report: &mut Report<'_>) -> Option<PluginKind> {
+/// The keys of workers, in a plugin that the gateway runs.
+fn no_workers(written: &raw::Plugin, report: &mut Report<'_>) {
+    let groups = written.groups.as_ref().and_then(|all| all.first());
     foreign(
         &[
             ("messaging", written.messaging.as_ref().map(|text| text.place), A_MESSAGING_PLUGIN),
             ("group", written.group.as_ref().map(|text| text.0.place), A_MESSAGING_PLUGIN),
-            (
-                "groups",
-                written.groups.as_ref().and_then(|all| all.first()).map(|one| one.place),
-                A_MESSAGING_PLUGIN,
-            ),
+            ("groups", groups.map(|one| one.place), A_MESSAGING_PLUGIN),
             ("mirror", written.mirror.as_ref().map(|text| text.0.place), A_MESSAGING_PLUGIN),
-            ("callback_memory", written.callback_memory.as_ref().map(|word| word.place), A_NATIVE_PLUGIN),
         ],
         report,
     );
+}
+
+fn native(written: &raw::Plugin, place: Place, report: &mut Report<'_>) -> Option<PluginKind> {
+    no_workers(written, report);
+    foreign(
+        &[
+            ("module", written.module.as_ref().map(|text| text.0.place), A_PYTHON_PLUGIN),
+            ("execution", written.execution.as_ref().map(|word| word.place), A_PYTHON_PLUGIN),
+            ("threads", written.threads.map(|count| count.place), A_PYTHON_PLUGIN),
+        ],
+        report,
+    );
+    let callback_memory = match written.callback_memory.as_ref().map(|word| word.value) {
+        Some(raw::CallbackMemory::Host) => CallbackMemory::Host,
+        Some(raw::CallbackMemory::Plugin) | None => CallbackMemory::Plugin,
+    };
+    let Some(file) = &written.file else {
+        if !written.has("file") {
+            report.error(place, "a native plugin needs a `file`: a library that speaks the C ABI");
+        }
+        return None;
+    };
+    let file = code_file(written, &file.0.value, file.0.place, report)?;
+    Some(PluginKind::Native { file, callback_memory })
+}
+
+fn python(written: &raw::Plugin, place: Place, report: &mut Report<'_>) -> Option<PluginKind> {
+    no_workers(written, report);
+    foreign(
+        &[("callback_memory", written.callback_memory.as_ref().map(|word| word.place), A_NATIVE_PLUGIN)],
+        report,
+    );
     let source = match (&written.file, &written.module) {
-        (Some(file), None) => python_file(&file.0, report),
+        (Some(file), None) => python_file(written, &file.0, report),
         (None, Some(module)) => python_module(&module.0, report),
         (Some(_), Some(module)) => {
             report.error(module.0.place, "either a `file` or a `module`, not both");
@@ -167,13 +238,13 @@ fn split_file(text: &str) -> Option<(&str, &str)> {
     }
 }
 
-fn python_file(file: &Text, report: &mut Report<'_>) -> Option<PythonSource> {
+fn python_file(written: &raw::Plugin, file: &Text, report: &mut Report<'_>) -> Option<PythonSource> {
     let Some((path, attribute)) = split_file(&file.value) else {
         report.error(file.place, format!("`{}` is no `.py` file", file.value));
         return None;
     };
     check_attribute(attribute, file.place, report)?;
-    let path = find_file(path, file.place, report)?;
+    let path = code_file(written, path, file.place, report)?;
     Some(PythonSource::File { path, attribute: attribute.to_owned() })
 }
 
@@ -217,6 +288,9 @@ fn messaging(
             ("execution", written.execution.as_ref().map(|word| word.place), A_PYTHON_PLUGIN),
             ("threads", written.threads.map(|count| count.place), A_PYTHON_PLUGIN),
             ("callback_memory", written.callback_memory.as_ref().map(|word| word.place), A_NATIVE_PLUGIN),
+            ("isolation", written.isolation.as_ref().map(|word| word.place), A_PLUGIN_OF_THE_GATEWAY),
+            ("processes", written.processes.map(|count| count.place), A_PLUGIN_OF_THE_GATEWAY),
+            ("on_load_error", written.on_load_error.as_ref().map(|word| word.place), A_PLUGIN_OF_THE_GATEWAY),
         ],
         report,
     );

@@ -86,8 +86,8 @@ fn apply_retry(retry: &mut Retry, written: &raw::Retry) {
     }
 }
 
-/// What is wrong or without effect in `per_phase`; `remote` says whether calls can get lost at all.
-pub(super) fn check(written: &raw::PerPhase, remote: bool, report: &mut Report<'_>) {
+/// What is wrong or without effect in `per_phase`; `losing` says whether calls can get lost at all.
+pub(super) fn check(written: &raw::PerPhase, losing: bool, report: &mut Report<'_>) {
     let phases = [
         (&written.request_filter, false),
         (&written.response_filter, false),
@@ -98,7 +98,7 @@ pub(super) fn check(written: &raw::PerPhase, remote: bool, report: &mut Report<'
         let Some(policy) = policy else { continue };
         if let Some(retry) = &policy.retry {
             check_retry(retry, report);
-            if !remote {
+            if !losing {
                 report.warn(
                     retry.place,
                     "`retry` has no effect on a plugin in the gateway's process: no call gets lost",
@@ -108,7 +108,7 @@ pub(super) fn check(written: &raw::PerPhase, remote: bool, report: &mut Report<'
         let retries = policy.retry.as_ref().and_then(|retry| retry.max).map_or(!logging, |max| max.value > 0);
         if let Some(on_error) = &policy.on_error
             && on_error.value == raw::OnError::Retry
-            && remote
+            && losing
             && !retries
         {
             report.warn(on_error.place, "`on_error: retry` without `retry: {max: ...}` means `fail` here");

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-/// The directory: `plugin.py`, and `broker/` with `ca.pem`, `cert.pem`, `key.pem`, `user.nk` and `user.creds`. Only
+/// The directory: `plugin.py`, `library.so`, and `broker/` with `ca.pem`, `cert.pem`, `key.pem`, `user.nk` and `user.creds`. Only
 /// their owner can read them.
 pub(crate) struct BrokerFiles(tempfile::TempDir);
 
@@ -14,6 +14,7 @@ impl BrokerFiles {
         let pem = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
         let seed = nkeys::KeyPair::new_user().seed().expect("a seed");
         files.write("plugin.py", "");
+        files.write("library.so", "");
         files.write("broker/ca.pem", &pem("CERTIFICATE"));
         files.write("broker/cert.pem", &pem("CERTIFICATE"));
         files.write("broker/key.pem", &pem("PRIVATE KEY"));

@@ -1,6 +1,6 @@
 //! Mistakes in listeners, services, plugins and brokers.
 
-use super::case;
+use super::{VALID, case, check};
 
 #[test]
 fn listeners_and_endpoints_are_addresses() {
@@ -127,9 +127,9 @@ fn plugins_say_what_runs_them() {
     );
     case(
         "file: plugin.py}",
-        "file: plugin.so}",
-        "plugin.so",
-        "a native plugin (`type: ffi`) is not available in this version",
+        "type: ffi}",
+        "auth",
+        "a native plugin needs a `file`: a library that speaks the C ABI",
         None,
     );
     case(
@@ -155,6 +155,72 @@ fn plugins_say_what_runs_them() {
         "`backoff_ms_initial` (9) is more than `backoff_ms_max` (8)",
         None,
     );
+}
+
+#[test]
+fn keys_of_native_plugins_and_of_processes_stand_where_they_mean_something() {
+    case(
+        "file: plugin.py}",
+        "type: ffi, file: plugin.py, callback_memory: host}",
+        "host",
+        "`callback_memory` belongs to a native plugin, whose `file` is a library",
+        None,
+    );
+    case(
+        "file: plugin.py}",
+        "file: library.so, execution: inline}",
+        "inline",
+        "`execution` belongs to a plugin of `type: python`",
+        None,
+    );
+    case(
+        "file: plugin.py}",
+        "file: library.so, type: ffi, group: g}",
+        "g",
+        "`group` belongs to a plugin of `type: messaging`",
+        None,
+    );
+    case(
+        "file: plugin.py}",
+        "file: library.so, processes: 2}",
+        "2",
+        "without `isolation: process` a plugin has no processes of its own",
+        Some("add `isolation: process`"),
+    );
+    case(
+        "file: plugin.py}",
+        "file: library.so, isolation: process, processes: 0}",
+        "0",
+        "expected a whole number from 1 to 256, found 0",
+        None,
+    );
+    for (key, text) in [("isolation", "process"), ("processes", "2"), ("on_load_error", "isolate")] {
+        case(
+            "group: g}",
+            &format!("group: g, {key}: {text}}}"),
+            text,
+            &format!(
+                "`{key}` belongs to a plugin that the gateway runs itself; workers are processes of their own"
+            ),
+            None,
+        );
+    }
+    case(
+        "file: plugin.py}",
+        "file: library.so, on_load_error: ignore}",
+        "ignore",
+        "unknown on_load_error: `ignore`",
+        Some("known: `fail`, `isolate`"),
+    );
+}
+
+#[test]
+fn a_library_is_looked_for_like_other_files() {
+    let errors = check(&VALID.replace("file: plugin.py}", "file: none.so}")).expect_err("no file").errors;
+    let [error] = errors.as_slice() else { panic!("{errors:?}") };
+    assert_eq!(error.text(), "none.so");
+    assert!(error.reason.starts_with("no such file; looked for `"), "{error}");
+    assert!(error.reason.contains("tests/data/example/none.so` and `"), "{error}");
 }
 
 #[test]

@@ -98,7 +98,13 @@ impl Ingredients<'_, '_> {
 
     fn hosted(&self, plugin: &Plugin, made: &[Arc<Hosted>]) -> PyResult<Arc<Hosted>> {
         let known = self.before.iter().find(|known| known.name == plugin.name);
+        if plugin.isolation.is_some() {
+            return Err(self.refused(plugin, "`isolation: process` is not available in this version"));
+        }
         match &plugin.kind {
+            PluginKind::Native { .. } => {
+                Err(self.refused(plugin, "native plugins are not available in this version"))
+            }
             PluginKind::Python { source, execution, threads } => {
                 let given = self.objects.get_item(&plugin.name)?;
                 let recipe = Recipe::Python {
@@ -139,15 +145,18 @@ impl Ingredients<'_, '_> {
                 };
                 let prefix = &messaging.subject_prefix;
                 let host = RemoteHost::new(connection.clone(), prefix, &plugin.name, workers);
-                let host = host.map_err(|error| {
-                    let found = plugin.location.diagnostic(format!("plugin `{}`: {error}", plugin.name));
-                    ErrorClass::ConfigError.error(self.py, found.to_string())
-                })?;
+                let host = host.map_err(|error| self.refused(plugin, &error.to_string()))?;
                 let recipe =
                     Recipe::Remote { messaging: Box::new(messaging), workers: workers.clone(), connection };
                 Ok(Arc::new(Hosted { name: plugin.name.clone(), host: Arc::new(host), object: None, recipe }))
             }
         }
+    }
+
+    /// What is wrong with a plugin, where the configuration names it.
+    fn refused(&self, plugin: &Plugin, why: &str) -> PyErr {
+        let found = plugin.location.diagnostic(format!("plugin `{}`: {why}", plugin.name));
+        ErrorClass::ConfigError.error(self.py, found.to_string())
     }
 
     fn python(&self, plugin: &Plugin, object: &Bound<'_, PyAny>, settings: Settings) -> PyResult<PythonHost> {
