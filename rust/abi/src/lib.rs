@@ -4,6 +4,9 @@
 //! added. The crate depends on nothing, so that a plugin written in Rust can use it too. The contract around these
 //! numbers is docs/native-abi.md.
 
+/// Headers as they travel.
+pub mod fields;
+
 /// The newest version of the ABI, which a library may return from `nylon_abi_version`. One without that symbol is of
 /// version 1; a gateway takes both.
 pub const VERSION: u32 = 2;
