@@ -31,6 +31,8 @@ class Place:
         """The queue group of its workers."""
         self.worker: Process | None = None
         """The process that runs the handlers, where that is not the gateway."""
+        self.language = "python"
+        """What the handlers are written in."""
         self.sections: Config = {}
         """What the configuration has beside the plugin's section."""
 

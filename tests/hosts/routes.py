@@ -15,13 +15,13 @@ PHASES = (*FILTERS, "logging")
 SHORT = {"timeout_ms": 300}
 
 ENTRIES = """
-    read-request read-headers read-bytes read-json read-body read-body-awaited read-body-undeclared read-response
-    read-response-body-early read-response-body
+    read-request read-headers read-repeated read-bytes read-json read-body read-body-awaited read-body-undeclared
+    read-response read-response-body-early read-response-body
     write-method write-path write-query remove-query write-headers write-body write-body-text empty-body
     replace-read-body write-framing refused-writes answer redirect write-response replace-response-body write-too-late
     undecided undecided-awaited end-then-next end-then-next-caught next-twice-caught next-then-raise
     write-after-next draft-then-next response-undecided
-    raise-awaited raise-exit raise-cancelled raise-in-setup block block-awaited keep-context fine
+    raise-awaited raise-exit raise-cancelled raise-in-setup block block-awaited keep-context fine fine-awaited
     whole whole-untouched whole-emptied by-chunk by-chunk-counting by-chunk-raise by-chunk-swallow touch
     closure state state-in-setup state-too-large state-impossible log-facts slow-log
     timeout-passes timeout-strikes task-group current-task aiohttp httpx gather-at-gate context-variable

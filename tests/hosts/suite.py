@@ -28,6 +28,8 @@ class Host:
     origin: Origin
     worker: Process | None = None
     """The process that runs the handlers, where that is not the gateway."""
+    language: str = "python"
+    """What its handlers are written in."""
     omitted: Reasons = field(default_factory=dict)
     """Routes of the suite that are not there, and why."""
 
@@ -64,7 +66,7 @@ def running_host(
         )
         gateway = stack.enter_context(GatewayProcess(config, import_path=HERE))
         eventually(lambda: fetch(gateway.address, "GET", ready).status == 200, "a route that works")
-        yield Host(name, plugin, gateway, origin, place.worker, omitted)
+        yield Host(name, plugin, gateway, origin, place.worker, place.language, omitted)
 
 
 class Case:

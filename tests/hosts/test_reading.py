@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import time
 from typing import Any
@@ -133,7 +134,7 @@ def test_body_over_the_limit_is_refused_whatever_the_policy(case: Case, route: s
 
 def test_body_that_was_not_declared_says_what_to_do(case: Case) -> None:
     answer = case.send("POST", "read-body-undeclared", body=b"x")
-    assert "body=True" in answer.body.decode()
+    assert re.search("body ?= ?true", answer.body.decode(), re.IGNORECASE)
 
 
 def test_headers_are_a_mapping(case: Case) -> None:
@@ -147,16 +148,19 @@ def test_headers_are_a_mapping(case: Case) -> None:
         "item": "1",
         "missing": None,
         "default": "none",
-        "missing_item": "KeyError x-missing",
+        "missing_item": "no x-missing",
         "in": [True, False],
         "joined": "a, b, c",
-        "all": ["a", "b, c"],
-        "all_missing": [],
         "names": ["x-one", "x-many", "x-empty"],
         "items": [["x-empty", ""], ["x-many", "a, b, c"], ["x-one", "1"]],
         "length_fits": True,
         "empty": "",
     }
+
+
+def test_lines_of_a_repeated_header_are_told_apart(case: Case) -> None:
+    seen = case.get("read-repeated", [("x-many", "a"), ("X-MANY", "b, c")]).json()
+    assert seen == [["a", "b, c"], []]
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe\x80", b"caf\xe9", b"caf\xc3\xa9", b"\xed\xa0\x80", b'"\\;,\t='])
@@ -202,8 +206,8 @@ def test_response_is_read_in_response_filter(case: Case) -> None:
     case.origin.answer(case.path("read-response"), Reply(404, headers, b"four"))
     answer = case.get("read-response")
     assert answer.status == 404
-    seen = [404, "caf\udce9", ["a=1", "b=2"], None, 4, None, None, "GET", case.path("read-response")]
-    assert answer.header("x-seen") == repr(seen)
+    seen = [404, b"caf\xe9".hex(), ["a=1", "b=2"], None, 4, None, None, "GET", case.path("read-response")]
+    assert json.loads(answer.header("x-seen") or "") == seen
     assert answer.all("set-cookie") == ["a=1", "b=2"]
 
 

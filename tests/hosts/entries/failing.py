@@ -207,3 +207,8 @@ def keep_context(phase: Any) -> None:
 @plugin.request_filter("fine")
 def fine(ctx: Any) -> None:
     ctx.next()
+
+
+@plugin.request_filter("fine-awaited")
+async def fine_awaited(ctx: Any) -> None:
+    ctx.next()

@@ -1,6 +1,7 @@
 """Entries that show what a handler can read."""
 
 import hashlib
+import json
 from typing import Any
 
 from entries.plugin import initialized, plugin
@@ -43,7 +44,7 @@ def read_headers(ctx: Any) -> None:
     try:
         missing = headers["x-missing"]
     except KeyError as error:
-        missing = f"KeyError {error.args[0]}"
+        missing = f"no {error.args[0]}"
     ctx.response.body_json(
         {
             "got": headers.get("X-One"),
@@ -53,14 +54,19 @@ def read_headers(ctx: Any) -> None:
             "missing_item": missing,
             "in": ["X-One" in headers, "x-missing" in headers],
             "joined": headers.get("x-many"),
-            "all": headers.get_all("X-Many"),
-            "all_missing": headers.get_all("x-missing"),
             "names": [name for name in headers if name.startswith("x-")],
             "items": sorted(item for item in headers.items() if item[0].startswith("x-")),
             "length_fits": len(headers) == len(list(headers)),
             "empty": headers.get("x-empty"),
         }
     )
+    ctx.end()
+
+
+@plugin.request_filter("read-repeated")
+def read_repeated(ctx: Any) -> None:
+    headers = ctx.request.headers
+    ctx.response.body_json([headers.get_all("X-Many"), headers.get_all("x-missing")])
     ctx.end()
 
 
@@ -107,7 +113,7 @@ def read_response(ctx: Any) -> None:
     response = ctx.response
     seen = [
         response.status,
-        response.headers.get("x-origin"),
+        response.headers["x-origin"].encode("utf-8", "surrogateescape").hex(),
         response.headers.get_all("set-cookie"),
         response.headers.get("x-missing"),
         response.bytes,
@@ -116,7 +122,7 @@ def read_response(ctx: Any) -> None:
         ctx.request.method,
         ctx.request.path,
     ]
-    response.set_header("x-seen", repr(seen))
+    response.set_header("x-seen", json.dumps(seen))
 
 
 @plugin.response_filter("read-response-body-early")
