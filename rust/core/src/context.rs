@@ -103,6 +103,11 @@ impl Context {
         Context { ops: Some(Vec::new()), ..Context::local(exchange, call) }
     }
 
+    /// One or the other, as the call asks for it.
+    pub fn new(exchange: Box<Exchange>, call: Call, recording: bool) -> Context {
+        if recording { Context::recording(exchange, call) } else { Context::local(exchange, call) }
+    }
+
     /// What the handler reads.
     pub fn exchange(&self) -> &Exchange {
         &self.exchange

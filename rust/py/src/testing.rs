@@ -322,6 +322,7 @@ impl TestHost {
                     session: &mut session,
                     body: &mut body,
                     stream: &mut stream,
+                    recording: false,
                 };
                 let mut finished = match entry.call(call) {
                     Pending::Ready(finished) => finished,

@@ -220,6 +220,12 @@ impl CallFrame {
 
     /// What the handler sees: the sections are read and checked here.
     pub fn into_context(self) -> Result<Context, WireError> {
+        let (exchange, call) = self.into_parts()?;
+        Ok(Context::recording(exchange, call))
+    }
+
+    /// What a handler's context is made of: the sections are read and checked here.
+    pub fn into_parts(self) -> Result<(Box<Exchange>, Call), WireError> {
         let request_body = match self.request_body {
             BodyPart::Bytes(bytes) => RequestBody::Read(bytes),
             BodyPart::Absent | BodyPart::Held { .. } => RequestBody::Unread,
@@ -245,7 +251,7 @@ impl CallFrame {
         };
         let call =
             Call { phase: self.phase, payload: self.payload, state: self.state, attempt: self.attempt };
-        Ok(Context::recording(Box::new(exchange), call))
+        Ok((Box::new(exchange), call))
     }
 }
 

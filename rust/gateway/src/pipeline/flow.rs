@@ -166,6 +166,7 @@ impl Flow {
             session,
             body,
             stream: &mut stream,
+            recording: false,
         };
         let finished = match link.entry.call(call) {
             Pending::Ready(finished) => finished,

@@ -7,6 +7,14 @@
 
 /// Plugins on workers, over NATS.
 pub mod remote;
+/// Where frames are written.
+mod buffer;
+/// Bodies that travel in parts.
+mod bodies;
+/// A response body that another process is still writing.
+mod chunks;
+/// What a reply does to an exchange.
+mod reply;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -60,6 +68,12 @@ pub trait PluginEntry: Send + Sync {
     /// What its handlers want, as known now. A remote entry's answer changes as workers come and go.
     fn traits(&self) -> EntryTraits;
 
+    /// Whether it keeps something of a session between its phases, beside `ctx.state`. If so, all of them have to come
+    /// to the process that has it.
+    fn keeps_sessions(&self) -> bool {
+        true
+    }
+
     /// Runs one phase of one session.
     ///
     /// The future is polled on the data-plane thread that owns the exchange. Dropping it (the client went away)
@@ -96,6 +110,8 @@ pub struct PhaseCall<'a> {
     /// Where the host leaves the body of a response that its handler goes on writing: beside an `end` in
     /// `request_filter`, at the moment when the head is known.
     pub stream: &'a mut Option<Box<dyn ResponseStream>>,
+    /// The mutations are wanted as operations, in [`Finished::ops`]: this process runs the handler for another one.
+    pub recording: bool,
 }
 
 /// A call's result, at once or later. Hosts that run inline answer at once and cost no allocation.

@@ -123,7 +123,9 @@ pub(crate) async fn call(
     let call = Call { phase, payload: Bytes::from_static(b"\x80"), state, attempt: 1 };
     let deadline = Instant::now() + policy.timeout;
     let stream = &mut None;
-    let finished = match entry.call(PhaseCall { exchange, call, policy, deadline, session, body, stream }) {
+    let recording = false;
+    let call = PhaseCall { exchange, call, policy, deadline, session, body, stream, recording };
+    let finished = match entry.call(call) {
         Pending::Ready(finished) => finished,
         Pending::Later(later) => later.await,
     };

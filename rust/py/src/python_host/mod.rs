@@ -201,10 +201,14 @@ impl PluginEntry for PythonEntry {
         }
     }
 
+    fn keeps_sessions(&self) -> bool {
+        self.entry.keeps_sessions()
+    }
+
     fn call<'a>(&'a self, call: PhaseCall<'a>) -> Pending<'a> {
-        let PhaseCall { exchange, call, deadline, session, body, stream, policy } = call;
+        let PhaseCall { exchange, call, deadline, session, body, stream, policy, recording } = call;
         let phase = call.phase;
-        let mut context = Context::local(exchange, call);
+        let mut context = Context::new(exchange, call, recording);
         let Some(shape) = self.entry.shape(phase) else {
             // Nobody handles this phase: the pipeline need not have called.
             let decided = context.decide(Decision::Next);

@@ -3,7 +3,6 @@
 //! Its course over the workers lies between (course.rs), one attempt of it in attempt.rs.
 
 use super::RemoteEntry;
-use super::bodies::Bodies;
 use super::claims::Claims;
 use super::correlation::Waiting;
 use super::course::Tried;
@@ -11,10 +10,11 @@ use super::lane::Lane;
 use super::session::{Home, RemoteSession, Served};
 use super::stream::RemoteStream;
 use super::workers::Group;
+use crate::plugin::bodies::Bodies;
+use crate::plugin::reply::{apply, finished};
 use crate::plugin::{BodySource, Pending, PhaseCall, ResponseStream, Session};
-use bytes::Bytes;
 use nylon_config::plan::PhasePolicy;
-use nylon_core::{Call, Exchange, Failure, FailureKind, Finished, Op, Outcome, Phase};
+use nylon_core::{Call, Exchange, Failure, FailureKind, Outcome};
 use nylon_wire::{CallId, Reply};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,7 +22,7 @@ use std::time::Instant;
 
 /// Starts a call.
 pub(super) fn run<'a>(entry: &'a RemoteEntry, phase_call: PhaseCall<'a>) -> Pending<'a> {
-    let PhaseCall { exchange, call, policy, deadline, session, body, stream } = phase_call;
+    let PhaseCall { exchange, call, policy, deadline, session, body, stream, recording: _ } = phase_call;
     let remote = remote_session(entry, session);
     let home = remote.home.clone().filter(|home| home.keeps);
     if home.as_ref().and_then(|home| home.phases).is_some_and(|phases| !phases.contains(call.phase)) {
@@ -74,23 +74,6 @@ pub(super) fn run<'a>(entry: &'a RemoteEntry, phase_call: PhaseCall<'a>) -> Pend
         group.tally.count(&finished.outcome, begun.elapsed());
         finished
     }))
-}
-
-fn finished(exchange: Box<Exchange>, outcome: Outcome, state: Option<Bytes>) -> Finished {
-    Finished { exchange, outcome, ops: Vec::new(), state }
-}
-
-/// All mutations were checked when the reply was decoded, and there is room for them, so applying them cannot fail
-/// half-way.
-fn apply(mut exchange: Box<Exchange>, phase: Phase, reply: Reply) -> Finished {
-    let drafts_count = phase != Phase::RequestFilter || reply.outcome == Outcome::End;
-    if let Err(error) = Op::check_room(&reply.ops, &exchange) {
-        let failure = Failure::new(FailureKind::Protocol, format!("the worker's reply: {error}"));
-        return finished(exchange, Outcome::Failed(failure), None);
-    }
-    let ops = reply.ops.into_iter().filter(|op| drafts_count || op.is_request());
-    ops.for_each(|op: Op| op.apply(&mut exchange));
-    finished(exchange, reply.outcome, reply.state)
 }
 
 pub(super) fn remote_session<'a>(entry: &RemoteEntry, session: &'a mut Session) -> &'a mut RemoteSession {

@@ -235,6 +235,7 @@ async fn run(entry: Arc<MirrorEntry>, mut copies: mpsc::Receiver<Box<CallCopy>>)
             session: session_of_call,
             body,
             stream: &mut unread,
+            recording: false,
         };
         let finished = match call::run(&entry.entry, copied) {
             Pending::Ready(finished) => finished,

@@ -56,8 +56,6 @@ mod counters;
 mod outgoing;
 /// Bodies that a worker asks for while its handler runs, and those that it has made.
 mod reads;
-/// The parts that such bodies travel in.
-mod bodies;
 /// A response body that a handler is still writing.
 mod stream;
 /// Sessions that a worker may have opened unnoticed.

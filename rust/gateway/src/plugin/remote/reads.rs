@@ -4,7 +4,7 @@ use super::attempt::{protocol, unavailable};
 use super::call::Running;
 use super::correlation::Waiting;
 use super::life::Life;
-use super::outgoing::in_buffer;
+use crate::plugin::buffer::in_buffer;
 use async_nats::client::PublishErrorKind;
 use bytes::Bytes;
 use nylon_core::{Failure, FailureKind, RequestBody};

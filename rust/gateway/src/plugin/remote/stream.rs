@@ -8,15 +8,15 @@ use super::call::Counted;
 use super::connection::Connection;
 use super::correlation::Waiting;
 use super::lane::Lane;
-use super::outgoing::in_buffer;
 use super::peer::Peer;
 use super::slot::Event;
 use crate::plugin::ResponseStream;
+use crate::plugin::buffer::in_buffer;
+use crate::plugin::chunks::{Chunks, Taken, invalid};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use nylon_core::{Failure, FailureKind};
-use nylon_wire::limits::WINDOW;
-use nylon_wire::{CallId, ChunkFrame, CreditFrame, Kind, Which};
+use nylon_wire::{CallId, CreditFrame, Kind, Which};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,26 +42,16 @@ pub(super) struct RemoteStream {
     _counted: Counted,
     id: CallId,
     worker: Arc<Peer>,
-    next: u64,
-    granted: u64,
+    chunks: Chunks,
     /// The longest wait for a chunk.
     patience: Duration,
     /// Since when a chunk is waited for, and until when; `None` while nobody waits.
     clocks: Option<Clocks>,
-    over: bool,
 }
 
 struct Clocks {
     end: Pin<Box<Sleep>>,
     beat: Pin<Box<Sleep>>,
-}
-
-/// What a frame came to.
-enum Taken {
-    Data(Bytes),
-    /// Of another attempt, or no part of a stream.
-    Ignored,
-    End,
 }
 
 impl RemoteStream {
@@ -82,44 +72,15 @@ impl RemoteStream {
             _counted: counted,
             id,
             worker,
-            next: 0,
-            granted: WINDOW,
+            chunks: Chunks::new(),
             patience,
             clocks: None,
-            over: false,
-        }
-    }
-
-    fn take(&mut self, frame: &Bytes) -> Result<Taken, Failure> {
-        let chunk = ChunkFrame::decode(frame).map_err(|why| invalid(&why.to_string()))?;
-        if chunk.worker.as_str() != self.worker.name() || chunk.which != Which::Stream {
-            return Ok(Taken::Ignored);
-        }
-        if chunk.number != self.next {
-            return Err(invalid("one before it is missing, or it came twice"));
-        }
-        if let Some(Err(failure)) = chunk.end {
-            return Err(failure);
-        }
-        let ends = chunk.end.is_some();
-        // The end itself needs no room.
-        if self.next >= self.granted && !(ends && chunk.data.is_empty()) {
-            return Err(invalid("there was no room for it"));
-        }
-        self.next += 1;
-        self.over = ends;
-        match chunk.data.is_empty() {
-            true if ends => Ok(Taken::End),
-            true => Ok(Taken::Ignored),
-            // Not the read buffer that it came in, which may be much larger.
-            false => Ok(Taken::Data(Bytes::copy_from_slice(&chunk.data))),
         }
     }
 
     /// Gives room once half of it is used up.
     fn give_room(&mut self) {
-        if self.granted - self.next <= WINDOW / 2 {
-            self.granted = self.next + WINDOW;
+        if self.chunks.room().is_some() {
             self.tell_room();
         }
     }
@@ -137,7 +98,9 @@ impl RemoteStream {
 
     /// Tells the worker how far it may go. What cannot be told now is told with the next beat.
     fn tell_room(&mut self) {
-        let (Some(life), Some(frame)) = (self.lane.life(), self.frame(Ok(self.granted))) else { return };
+        let (Some(life), Some(frame)) = (self.lane.life(), self.frame(Ok(self.chunks.granted()))) else {
+            return;
+        };
         let subject = self.worker.subject.clone();
         let reply = self.waiting.reply_subject(&self.lane.inbox, CREDIT);
         self.telling = Some(Box::pin(async move {
@@ -188,7 +151,9 @@ impl RemoteStream {
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Taken, Failure>> {
         match self.waiting.poll_event(cx) {
-            Poll::Ready(Event::Frame(_, Kind::Chunk, frame)) => Poll::Ready(self.take(&frame)),
+            Poll::Ready(Event::Frame(_, Kind::Chunk, frame)) => {
+                Poll::Ready(self.chunks.take(self.worker.name(), &frame))
+            }
             Poll::Ready(Event::NoResponders(CREDIT)) if !self.is_settling() => {
                 let worker = self.worker.name();
                 let why = format!("worker {worker:?} is gone in the middle of its stream");
@@ -203,13 +168,9 @@ impl RemoteStream {
     }
 }
 
-fn invalid(why: &str) -> Failure {
-    Failure::new(FailureKind::Protocol, format!("a chunk of the stream is not valid: {why}"))
-}
-
 impl ResponseStream for RemoteStream {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
-        if self.over {
+        if self.chunks.is_over() {
             return Poll::Ready(None);
         }
         self.poll_telling(cx);
@@ -220,14 +181,12 @@ impl ResponseStream for RemoteStream {
                 Ok(Taken::End) => return Poll::Ready(None),
                 Ok(Taken::Data(data)) => {
                     self.clocks = None;
-                    if !self.over {
-                        self.give_room();
-                        self.poll_telling(cx);
-                    }
+                    self.give_room();
+                    self.poll_telling(cx);
                     return Poll::Ready(Some(Ok(data)));
                 }
                 Err(failure) => {
-                    self.over = true;
+                    self.chunks.end();
                     self.tell_end(failure.clone());
                     return Poll::Ready(Some(Err(failure)));
                 }
@@ -238,7 +197,7 @@ impl ResponseStream for RemoteStream {
 
 impl Drop for RemoteStream {
     fn drop(&mut self) {
-        if !self.over {
+        if !self.chunks.is_over() {
             const WHY: &str = "nobody reads the response any more";
             self.tell_end(Failure::new(FailureKind::Cancelled, WHY));
         }

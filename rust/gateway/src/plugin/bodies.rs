@@ -1,5 +1,5 @@
-//! The bodies of one call that do not travel inside its frames: in parts, both ways, as far as the receiver has
-//! room. A worker of an earlier attempt may still ask or send, so each worker's transfers are its own, and a
+//! The bodies of one call to another process that do not travel inside its frames: in parts, both ways, as far as the
+//! receiver has room. A worker of an earlier attempt may still ask or send, so each worker's transfers are its own, and a
 //! reply counts with the bodies of its own worker only.
 //!
 //! While parts flow, the call's time stands still: neither side waits for a handler then. What bounds a transfer
@@ -18,7 +18,7 @@ const MAX_BODY: u64 = limits::MAX_FRAME as u64;
 const MAX_TRANSFERS: usize = 8;
 
 /// The transfers of one call.
-pub(super) struct Bodies {
+pub(in crate::plugin) struct Bodies {
     limit: u64,
     outgoing: Vec<(Text, Which, Outgoing)>,
     incoming: Vec<Arriving>,
@@ -36,7 +36,7 @@ struct Arriving {
 
 impl Bodies {
     /// `max_body` is what handlers may hold of a body; what they make may be as large, or 64 MiB.
-    pub(super) fn new(max_body: u64) -> Bodies {
+    pub(in crate::plugin) fn new(max_body: u64) -> Bodies {
         Bodies { limit: max_body.max(MAX_BODY), outgoing: Vec::new(), incoming: Vec::new(), left: None }
     }
 
@@ -44,7 +44,7 @@ impl Bodies {
     ///
     /// # Errors
     /// When the worker wants it in one message, and it does not fit into one.
-    pub(super) fn parts(
+    pub(in crate::plugin) fn parts(
         &mut self,
         read: &ReadFrame,
         body: &Bytes,
@@ -83,7 +83,7 @@ impl Bodies {
     ///
     /// # Errors
     /// When parts are missing, or go beyond what was announced or is allowed.
-    pub(super) fn take(&mut self, chunk: ChunkFrame) -> Result<Option<u64>, Failure> {
+    pub(in crate::plugin) fn take(&mut self, chunk: ChunkFrame) -> Result<Option<u64>, Failure> {
         let own = |known: &Arriving| known.worker == chunk.worker && known.which == chunk.which;
         let place = match self.incoming.iter().position(own) {
             Some(place) => place,
@@ -119,19 +119,19 @@ impl Bodies {
     }
 
     /// The body that a worker has sent, if all of it is here.
-    pub(super) fn taken(&mut self, worker: &Text, which: Which) -> Option<Bytes> {
+    pub(in crate::plugin) fn taken(&mut self, worker: &Text, which: Which) -> Option<Bytes> {
         let own = |known: &Arriving| known.worker == *worker && known.which == which && known.complete;
         let place = self.incoming.iter().position(own)?;
         Some(self.incoming.remove(place).parts.into_body())
     }
 
     /// The time that the worker has for its result, transfers under way left out.
-    pub(super) fn left(&self, deadline: Instant) -> Duration {
+    pub(in crate::plugin) fn left(&self, deadline: Instant) -> Duration {
         self.left.unwrap_or_else(|| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// The call's deadline once a transfer has moved.
-    pub(super) fn moved(&mut self, deadline: Instant) -> Instant {
+    pub(in crate::plugin) fn moved(&mut self, deadline: Instant) -> Instant {
         let now = Instant::now();
         let left = *self.left.get_or_insert_with(|| deadline.saturating_duration_since(now));
         let sending = self.outgoing.iter().any(|(_, _, parts)| !parts.is_done());
