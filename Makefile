@@ -8,6 +8,7 @@
 PYTHON ?= python3
 PROFILE ?= release
 SECONDS ?= 60
+JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -90,8 +91,9 @@ lint-python: $(BUILT)
 test-rust: $(BUILT)
 	NYLON_NATS_SERVER=$(CURDIR)/$(BIN)/nats-server cargo test --workspace --locked
 
+# Most of them wait for processes that they started, so several run side by side.
 test-python: $(BUILT)
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup
 
 # ── the virtual environment ──
 

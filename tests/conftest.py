@@ -18,6 +18,17 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Says which tests stay together when several processes share them out (`--dist loadgroup`).
+
+    A file does, since its tests share what was started for it; of the hosts' suite, all that runs on one host.
+    """
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        host = callspec.params.get("host") if callspec else None
+        item.add_marker(pytest.mark.xdist_group(f"host {host}" if host else item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture
 def origin() -> Iterator[Origin]:
     """An origin for this test alone."""
