@@ -122,8 +122,11 @@ class WorkerProcess:
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
+        # Not with the process's own send_signal: it reaps a child that has just died, whose exit code asyncio's watcher
+        # then looks for in vain.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def _read(self) -> None:
         if self._status_fd < 0:
