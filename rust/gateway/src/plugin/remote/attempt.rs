@@ -4,13 +4,13 @@
 //! is looked after: by the watch of vigil.rs, with questions to the worker that took it.
 
 use super::call::Running;
-use super::correlation::Waiting;
 use super::course::Target;
 use super::ledger::NOBODY;
 use super::life::Life;
 use super::peer::Peer;
 use super::slot::Event;
 use super::vigil::{Due, STALL, Vigil};
+use super::waiting::Waiting;
 use crate::plugin::buffer::in_buffer;
 use async_nats::client::PublishErrorKind;
 use bytes::Bytes;

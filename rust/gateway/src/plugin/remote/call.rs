@@ -4,11 +4,11 @@
 
 use super::RemoteEntry;
 use super::claims::Claims;
-use super::correlation::Waiting;
 use super::course::Tried;
 use super::lane::Lane;
 use super::session::{Home, RemoteSession, Served};
 use super::stream::RemoteStream;
+use super::waiting::Waiting;
 use super::workers::Group;
 use crate::plugin::bodies::Bodies;
 use crate::plugin::reply::{apply, finished};

@@ -12,17 +12,17 @@ use super::ledger::NOBODY;
 use super::orphans::Orphans;
 use super::peer::Peer;
 use super::slot::{Event, OpenCall};
+use super::waiting::Waiting;
 use super::workers::Group;
 use async_nats::{Message, StatusCode};
 use bytes::Bytes;
-use nylon_wire::subjects::{parse_reply_token, reply_token};
+use nylon_wire::subjects::parse_reply_token;
 use nylon_wire::{Ack, CallId, Envelope, Kind, WireError};
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use tokio::sync::mpsc;
 
 /// Enough for the data-plane threads of one machine to rarely meet in one.
@@ -104,11 +104,32 @@ impl Slots {
             events: VecDeque::new(),
             waker: None,
         });
-        Waiting { slots: self.clone(), number: index * SHARDS + shard, generation: slot.generation }
+        Waiting::new(self.clone(), index * SHARDS + shard, slot.generation)
+    }
+
+    /// Gives the slot back. What comes for this use of it later finds nobody.
+    pub(super) fn close(&self, number: u32, generation: u32) {
+        let index = number / SHARDS;
+        let mut shard = lock(&self.shards[(number % SHARDS) as usize]);
+        let Some(slot) = shard.slots.get_mut(index as usize) else { return };
+        slot.generation = generation.wrapping_add(1);
+        let over = slot.call.take();
+        shard.free.push(index);
+        drop(shard);
+        if let Some(mut call) = over {
+            call.assign(None, true);
+            // What came behind the answer that ended the call.
+            call.events.iter().for_each(|_| self.late("the same worker"));
+        }
     }
 
     /// Runs `act` on the slot's call if this use of it is still open.
-    fn with<R>(&self, number: u32, generation: u32, act: impl FnOnce(&mut OpenCall) -> R) -> Option<R> {
+    pub(super) fn with<R>(
+        &self,
+        number: u32,
+        generation: u32,
+        act: impl FnOnce(&mut OpenCall) -> R,
+    ) -> Option<R> {
         let mut shard = lock(&self.shards[(number % SHARDS) as usize]);
         let slot = shard.slots.get_mut((number / SHARDS) as usize)?;
         if slot.generation != generation {
@@ -230,116 +251,6 @@ impl Slots {
         self.shards.iter().map(lock).fold((0, 0), |(open, all), shard| {
             (open + shard.slots.iter().filter(|slot| slot.call.is_some()).count(), all + shard.slots.len())
         })
-    }
-}
-
-/// One call that waits for its answers. Dropping it gives the slot back; what comes later finds nobody.
-pub(super) struct Waiting {
-    slots: Arc<Slots>,
-    number: u32,
-    generation: u32,
-}
-
-impl Waiting {
-    /// The reply subject of one message of this call under an inbox (`_INBOX.abc.`).
-    pub(super) fn reply_subject(&self, inbox: &str, message: u32) -> String {
-        let mut subject = String::with_capacity(inbox.len() + 19);
-        subject.push_str(inbox);
-        reply_token(&mut subject, self.number, self.generation, message);
-        subject
-    }
-
-    fn with<R>(&self, act: impl FnOnce(&mut OpenCall) -> R) -> R {
-        let done = self.slots.with(self.number, self.generation, act);
-        done.expect("a slot is open as long as its Waiting lives")
-    }
-
-    /// The next thing that came in.
-    pub(super) async fn event(&self) -> Event {
-        poll_fn(|context| self.poll_event(context)).await
-    }
-
-    /// The same, for whoever is polled.
-    pub(super) fn poll_event(&self, context: &mut Context<'_>) -> Poll<Event> {
-        self.with(|call| match call.next() {
-            Some(event) => Poll::Ready(event),
-            None => {
-                match &mut call.waker {
-                    Some(waker) => waker.clone_from(context.waker()),
-                    none => *none = Some(context.waker().clone()),
-                }
-                Poll::Pending
-            }
-        })
-    }
-
-    /// The call is sent (again), to this worker or to the group: from now on only who takes it anew has it.
-    pub(super) fn sending(&self, worker: Option<&Arc<Peer>>) {
-        self.with(|call| {
-            (call.taken, call.pinned) = (None, false);
-            (call.news, call.lost) = (false, false);
-            call.sendings += 1;
-            call.assign(worker.cloned(), false);
-        });
-    }
-
-    /// The connection is there again, and with it the worker's answers.
-    pub(super) fn resumed(&self) {
-        self.with(|call| call.lost = false);
-    }
-
-    /// The worker that may run the call has it, whoever else said so.
-    pub(super) fn granted(&self, worker: &Arc<Peer>, message: u32) {
-        self.with(|call| {
-            (call.taken, call.pinned) = (Some(message), true);
-            call.assign(Some(worker.clone()), true);
-        });
-    }
-
-    /// From now on a worker that takes the call wakes it.
-    pub(super) fn watch(&self) {
-        self.with(|call| call.watching = true);
-    }
-
-    pub(super) fn is_taken(&self) -> bool {
-        self.with(|call| call.taken.is_some())
-    }
-
-    /// Whether the call was sent more than once, so that a worker may have it of which nothing is known.
-    pub(super) fn was_sent_again(&self) -> bool {
-        self.with(|call| call.sendings > 1)
-    }
-
-    /// Workers that said they have the call while another one had it.
-    pub(super) fn others(&self) -> Vec<Arc<Peer>> {
-        self.with(|call| std::mem::take(&mut call.others))
-    }
-
-    /// Where calls are remembered that somebody may take when they are over.
-    pub(super) fn orphans(&self) -> &Orphans {
-        &self.slots.orphans
-    }
-
-    /// The worker that said it has the call.
-    pub(super) fn taken_by(&self) -> Option<Arc<Peer>> {
-        self.with(|call| call.taken.and(call.worker.clone()))
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let index = self.number / SHARDS;
-        let mut shard = lock(&self.slots.shards[(self.number % SHARDS) as usize]);
-        let Some(slot) = shard.slots.get_mut(index as usize) else { return };
-        slot.generation = self.generation.wrapping_add(1);
-        let over = slot.call.take();
-        shard.free.push(index);
-        drop(shard);
-        if let Some(mut call) = over {
-            call.assign(None, true);
-            // What came behind the answer that ended the call.
-            call.events.iter().for_each(|_| self.slots.late("the same worker"));
-        }
     }
 }
 

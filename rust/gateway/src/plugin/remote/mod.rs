@@ -18,6 +18,10 @@ mod access;
 mod slot;
 /// Which answer belongs to which call.
 mod correlation;
+/// Every worker of a group that is known.
+mod members;
+/// One call in flight, as the call sees it.
+mod waiting;
 /// What a group's entries handle.
 mod entries;
 /// Calls that wait for a worker to have room.

@@ -2,8 +2,8 @@
 
 use super::attempt::{protocol, unavailable};
 use super::call::Running;
-use super::correlation::Waiting;
 use super::life::Life;
+use super::waiting::Waiting;
 use crate::plugin::buffer::in_buffer;
 use async_nats::client::PublishErrorKind;
 use bytes::Bytes;

@@ -6,10 +6,10 @@
 
 use super::call::Counted;
 use super::connection::Connection;
-use super::correlation::Waiting;
 use super::lane::Lane;
 use super::peer::Peer;
 use super::slot::Event;
+use super::waiting::Waiting;
 use crate::plugin::ResponseStream;
 use crate::plugin::buffer::in_buffer;
 use crate::plugin::chunks::{Chunks, Taken, invalid};

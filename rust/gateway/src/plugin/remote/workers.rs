@@ -6,6 +6,7 @@
 
 use super::counters::Counters;
 use super::entries::Known;
+use super::members::{Member, Members};
 use super::peer::{Peer, Standing, least_loaded};
 use super::room::Room;
 use super::tally::Tally;
@@ -49,20 +50,6 @@ pub(super) struct Group {
     born: Instant,
     turn: AtomicUsize,
     members: Mutex<Members>,
-}
-
-#[derive(Default)]
-struct Members {
-    all: HashMap<Box<str>, Member>,
-    entries: HashMap<String, Known>,
-    numbered: u32,
-}
-
-struct Member {
-    peer: Arc<Peer>,
-    /// What it said of itself. One that has not, or that left, gets no first calls.
-    shapes: Option<HashMap<String, EntryShape>>,
-    seen: Instant,
 }
 
 /// A worker for a call.
@@ -347,27 +334,6 @@ impl Group {
     fn count_suspects(&self, members: &Members) {
         let suspects = members.all.values().filter(|member| member.peer.is_suspect()).count();
         self.suspects.store(suspects, Ordering::Relaxed);
-    }
-}
-
-impl Members {
-    fn live(&self) -> impl Iterator<Item = (&Arc<Peer>, &HashMap<String, EntryShape>)> {
-        self.all.values().filter_map(|member| Some((&member.peer, member.shapes.as_ref()?)))
-    }
-
-    fn new_peer(&mut self, id: &str, subject: String, roll: u32) -> Arc<Peer> {
-        self.numbered = self.numbered.wrapping_add(1);
-        Arc::new(Peer::new(id, subject, self.numbered, roll))
-    }
-
-    fn shapes(&self, entry: &str) -> impl Iterator<Item = &EntryShape> {
-        self.live().filter_map(move |(_, shapes)| shapes.get(entry))
-    }
-
-    fn publish(&self) {
-        for (name, known) in &self.entries {
-            known.update(self.shapes(name));
-        }
     }
 }
 
