@@ -5,6 +5,8 @@
 //! the mutations applied, or untouched and a failure. So the pipeline needs no second clock around a call, and
 //! a plugin that never answers costs its exchange nothing but its time-out.
 
+/// Plugins that are shared libraries.
+pub mod native;
 /// Plugins on workers, over NATS.
 pub mod remote;
 /// Where frames are written.
