@@ -11,6 +11,8 @@ SECONDS ?= 60
 JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
+GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
+GO_MODULES := sdk/go
 
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 INSTALLED := $(VENV)/.installed
@@ -21,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-rust test-python test-load chaos fuzz lint lint-rust lint-python format bench bench-nats bench-micro wheel wheel-check clean
+.PHONY: help build demo test test-rust test-python test-go test-load chaos fuzz lint lint-rust lint-python lint-go format bench bench-nats bench-micro wheel wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +33,7 @@ demo: $(BUILT)  ## build Nylon and see it work: a gateway, a NATS server, two wo
 	@echo
 	@echo "To keep it running and try it yourself: $(BIN)/nylon demo"
 
-test: lint test-rust test-python  ## everything that must pass: lints, types, cargo test, pytest
+test: lint test-rust test-go test-python  ## everything that must pass: lints, types, cargo test, go test, pytest
 
 test-load: $(BUILT)  ## the tests under load with their full numbers of requests (minutes)
 	NYLON_FULL_LOAD=1 $(BIN)/pytest tests/failure/test_denying.py
@@ -42,13 +44,14 @@ chaos: $(BUILT)  ## kill, freeze and restart what can be, for SECONDS a scenario
 fuzz:  ## feed every decoder with what nobody would send, for SECONDS in all (needs a C++ compiler)
 	$(PYTHON) fuzz/run.py $(SECONDS)
 
-lint: lint-python lint-rust  ## rustfmt, clippy, ruff, mypy --strict, stubtest
+lint: lint-python lint-rust lint-go  ## rustfmt, clippy, ruff, mypy --strict, stubtest, gofmt, go vet
 
 format: $(INSTALLED)  ## rewrite the sources in the project's style
 	cargo fmt --all
 	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff check --fix-only --exit-zero .
 	$(BIN)/ruff format .
+	$(GO)fmt -w $(GO_MODULES)
 
 bench: $(BUILT)  ## measure against other proxies, in one run (needs wrk, nginx, haproxy)
 	$(BIN)/python benches/load/run.py
@@ -90,6 +93,14 @@ lint-python: $(BUILT)
 # The tests of the NATS side start a real nats-server, the one that the wheel brings.
 test-rust: $(BUILT)
 	NYLON_NATS_SERVER=$(CURDIR)/$(BIN)/nats-server cargo test --workspace --locked
+
+lint-go:
+	@unformatted="$$($(GO)fmt -l $(GO_MODULES))" && test -z "$$unformatted" || { echo "not as gofmt would have it: $$unformatted"; exit 1; }
+	for module in $(GO_MODULES); do (cd $$module && $(GO) vet ./...) || exit 1; done
+
+# With the race detector, but for the modules that only use the SDK: those are built and run by pytest.
+test-go: $(BUILT)
+	cd sdk/go && NYLON_NATS_SERVER=$(CURDIR)/$(BIN)/nats-server $(GO) test -race ./...
 
 # Most of them wait for processes that they started, so several run side by side.
 test-python: $(BUILT)

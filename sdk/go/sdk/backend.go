@@ -25,6 +25,10 @@ type backend interface {
 	// the client does not take the bytes, and its error is ErrStreamClosed where nobody takes any more. All other mutations
 	// count when the handler has returned with a decision, which a backend is told with the outcome of run.
 	write(method uint32, name string, value []byte) error
+
+	// whenClosed has fn called once when the host gives the call up, as after a time-out or when the client is gone; at once
+	// where it has done so already.
+	whenClosed(fn func())
 }
 
 // field is one header line.

@@ -1,8 +1,8 @@
 package sdk
 
 import (
+	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"strconv"
 	"sync"
@@ -23,6 +23,8 @@ type phaseContext struct {
 	typed       bool // the handler has set a content-type itself
 	streamEnded bool
 	streamGone  bool
+	waits       context.Context // for Context, once it was asked for
+	cancel      context.CancelFunc
 }
 
 // decide takes the handler's decision, which takes effect when it has returned.
@@ -52,6 +54,9 @@ func (c *phaseContext) finish(err error) outcome {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
+	if c.cancel != nil {
+		c.cancel()
+	}
 	streams := c.decision == abi.SetResponseStreamHeader
 	switch {
 	case streams && (c.streamGone || errors.Is(err, ErrStreamClosed)):
@@ -160,13 +165,4 @@ func (c *phaseContext) setStatus(status uint16) {
 		panic(&InvalidValueError{What: "status", Value: strconv.Itoa(int(status)), Why: "a final status is 200 to 599"})
 	}
 	c.changeResponse(abi.SetResponseStatus, "", binary.BigEndian.AppendUint16(nil, status))
-}
-
-// payload decodes the middleware's payload into v, which stays as it is where there is none.
-func (c *phaseContext) payload(v any) error {
-	text := c.read(abi.GetPayload, "")
-	if len(text) == 0 {
-		return nil
-	}
-	return json.Unmarshal(text, v)
 }

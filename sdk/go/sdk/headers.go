@@ -1,6 +1,7 @@
 package sdk
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -36,6 +37,17 @@ func (h *Headers) Values(name string) []string {
 		}
 	}
 	return values
+}
+
+// Names gives the names in lower case, each once, in the order in which they came.
+func (h *Headers) Names() []string {
+	var names []string
+	for _, field := range h.fields {
+		if !slices.Contains(names, field.name) {
+			names = append(names, field.name)
+		}
+	}
+	return names
 }
 
 // GetAll gives all headers: names in lower case with what Get gives for them.

@@ -111,14 +111,14 @@ type nativeSession struct {
 	answer   []byte // its answer, once waiting is 0 again
 	closed   bool   // the gateway has closed the session
 	sent     bool   // the response is over: logging has begun, or the session is closed
+	waits    []func()
 }
 
 // Start runs a phase: in a goroutine of its own, since handlers may wait and this thread must not.
 func (s *nativeSession) Start(phase uint8) {
 	if phase == abi.Logging {
-		s.mu.Lock()
-		s.sent = true
-		s.mu.Unlock()
+		// A handler that is still streaming has nobody left to write to.
+		s.over(false)
 	}
 	if s.handlers.inline(phase) {
 		s.run(phase, true)
@@ -162,10 +162,32 @@ func (s *nativeSession) Answer(method uint32, data []byte) {
 
 // Close wakes whoever waits for an answer.
 func (s *nativeSession) Close() {
+	s.over(true)
+}
+
+// over ends what began before: the response is sent, or the client is gone, or the session is closed.
+func (s *nativeSession) over(closed bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed, s.sent = true, true
+	s.sent, s.closed = true, closed
+	waits := s.waits
+	s.waits = nil
 	s.answered.Broadcast()
+	s.mu.Unlock()
+	for _, fn := range waits {
+		fn()
+	}
+}
+
+func (s *nativeSession) whenClosed(fn func()) {
+	s.mu.Lock()
+	closed := s.closed
+	if !closed {
+		s.waits = append(s.waits, fn)
+	}
+	s.mu.Unlock()
+	if closed {
+		fn()
+	}
 }
 
 // nativeCall is one phase of a session, as its context sees it.

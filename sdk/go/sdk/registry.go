@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/AssetsArt/nylon/sdk/go/internal/abi"
@@ -108,13 +109,13 @@ func (p *PhaseHandler) register(phase uint8, present bool, allowed Option, optio
 }
 
 func (o Option) String() string {
-	text := ""
-	for bit, name := range map[Option]string{WithBody: "WithBody", ByChunk: "ByChunk", Inline: "Inline"} {
-		if o&bit != 0 {
-			text += name
+	var names []string
+	for i, name := range []string{"WithBody", "ByChunk", "Inline"} {
+		if o&(1<<i) != 0 {
+			names = append(names, name)
 		}
 	}
-	return text
+	return strings.Join(names, "|")
 }
 
 // shape is which phases an entry has and what they want, as announced to the gateway.
