@@ -9,6 +9,8 @@
 pub mod native;
 /// Plugins on workers, over NATS.
 pub mod remote;
+/// A plugin that could not be loaded.
+mod unloaded;
 /// Where frames are written.
 mod buffer;
 /// Bodies that travel in parts.
@@ -17,6 +19,8 @@ mod bodies;
 mod chunks;
 /// What a reply does to an exchange.
 mod reply;
+
+pub use unloaded::UnloadedHost;
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;

@@ -4,17 +4,17 @@
 //! knows of its workers, the connection to the broker. So a reload that changes one plugin is noticed by that one
 //! only.
 
+use super::recipe::{Recipe, python_code};
 use crate::dispatch::describe;
 use crate::errors::ErrorClass;
 use crate::python_host::{PythonHost, Settings};
 use crate::text;
-use nylon_config::plan::{Broker, Execution, Messaging, Plan, Plugin, PluginKind, PythonSource, Workers};
-use nylon_gateway::plugin::PluginHost;
+use nylon_config::plan::{Broker, Messaging, OnLoadError, Plan, Plugin, PluginKind, PythonSource};
 use nylon_gateway::plugin::remote::{Connection, RemoteHost};
+use nylon_gateway::plugin::{PluginHost, UnloadedHost};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,24 +28,12 @@ pub(super) struct Hosted {
     recipe: Recipe,
 }
 
-/// What a host is made from. Two equal ones would give two hosts that nobody could tell apart.
-enum Recipe {
-    Python {
-        source: PythonSource,
-        execution: Execution,
-        threads: usize,
-        config: serde_json::Value,
-        /// What the file holds; `None` where it cannot be read.
-        code: Option<u64>,
-        /// The plugin, where it was given as an object.
-        given: Option<Py<PyAny>>,
-    },
-    Remote {
-        /// With its servers resolved.
-        messaging: Box<Messaging>,
-        workers: Workers,
-        connection: Arc<Connection>,
-    },
+impl Hosted {
+    /// Why the plugin is not loaded, where it is not.
+    pub(super) fn missing(&self) -> Option<String> {
+        let unloaded = matches!(self.recipe, Recipe::Unloaded);
+        unloaded.then(|| self.host.ready().err())?.map(|why| format!("plugin `{}`: {why}", self.name))
+    }
 }
 
 /// What hosts are made with, beside the plan.
@@ -96,7 +84,29 @@ impl Ingredients<'_, '_> {
         Ok(hosts)
     }
 
+    /// The plugin's host. One that cannot be loaded is replaced by one that fails, where the configuration wants that.
     fn hosted(&self, plugin: &Plugin, made: &[Arc<Hosted>]) -> PyResult<Arc<Hosted>> {
+        let error = match self.loaded(plugin, made) {
+            Err(error)
+                if plugin.on_load_error == OnLoadError::Isolate
+                    && error.is_instance_of::<pyo3::exceptions::PyException>(self.py) =>
+            {
+                error
+            }
+            loaded => return loaded,
+        };
+        let why = error.value(self.py).to_string();
+        tracing::error!("plugin `{}` is not loaded, and what it would have to do fails: {why}", plugin.name);
+        let kind = match plugin.kind {
+            PluginKind::Python { .. } => "python",
+            PluginKind::Native { .. } => "native",
+            PluginKind::Messaging { .. } => "remote",
+        };
+        let host = Arc::new(UnloadedHost::new(kind, &why));
+        Ok(Arc::new(Hosted { name: plugin.name.clone(), host, object: None, recipe: Recipe::Unloaded }))
+    }
+
+    fn loaded(&self, plugin: &Plugin, made: &[Arc<Hosted>]) -> PyResult<Arc<Hosted>> {
         let known = self.before.iter().find(|known| known.name == plugin.name);
         if plugin.isolation.is_some() {
             return Err(self.refused(plugin, "`isolation: process` is not available in this version"));
@@ -112,7 +122,7 @@ impl Ingredients<'_, '_> {
                     execution: *execution,
                     threads: *threads,
                     config: plugin.config.clone(),
-                    code: fingerprint(source),
+                    code: python_code(source),
                     given: given.clone().map(Bound::unbind),
                 };
                 if let Some(known) = known
@@ -182,38 +192,6 @@ impl Ingredients<'_, '_> {
     }
 }
 
-impl Recipe {
-    fn is_same_as(&self, other: &Recipe) -> bool {
-        match (self, other) {
-            (
-                Recipe::Python { source, execution, threads, config, code, given },
-                Recipe::Python {
-                    source: its_source,
-                    execution: its_execution,
-                    threads: its_threads,
-                    config: its_config,
-                    code: its_code,
-                    given: its_given,
-                },
-            ) => {
-                let one_object = match (given, its_given) {
-                    (Some(one), Some(other)) => one.is(other),
-                    (None, None) => true,
-                    _ => false,
-                };
-                one_object
-                    && (source, execution, threads, config, code)
-                        == (its_source, its_execution, its_threads, its_config, its_code)
-            }
-            (
-                Recipe::Remote { messaging, workers, .. },
-                Recipe::Remote { messaging: its, workers: its_workers, .. },
-            ) => messaging.is_same_connection(its) && workers == its_workers,
-            _ => false,
-        }
-    }
-}
-
 /// The connection that one of `hosts` has with these very settings.
 fn connection_of<'h>(
     messaging: &Messaging,
@@ -225,15 +203,6 @@ fn connection_of<'h>(
         }
         _ => None,
     })
-}
-
-/// What tells whether a plugin's code has changed: its file's bytes. What the file imports is a module of the whole
-/// process, which a reload does not touch.
-fn fingerprint(source: &PythonSource) -> Option<u64> {
-    let PythonSource::File { path, .. } = source else { return None };
-    let mut hasher = DefaultHasher::new();
-    std::fs::read(path).ok()?.hash(&mut hasher);
-    Some(hasher.finish())
 }
 
 /// Ends hosts that never served.

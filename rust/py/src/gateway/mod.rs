@@ -5,6 +5,8 @@
 
 /// The hosts of a plan, made or taken over.
 mod hosts;
+/// What a host is made from.
+mod recipe;
 /// What a reload has replaced.
 mod retirement;
 
@@ -144,7 +146,7 @@ impl GatewayCore {
         let hosts =
             Ingredients { py, plan: &plan, objects: plugins, brokers: &brokers, before: &[] }.hosts()?;
         let all = hosts.plugin_hosts();
-        py.detach(|| self.wait_until(READY_WAIT, || all.iter().all(|host| host.ready().is_ok())));
+        py.detach(|| self.wait_until(READY_WAIT, || all.iter().all(|host| host.ready_for(&[]).is_ok())));
         let hook: ThreadHook = Arc::new(keep_thread_state);
         match py.detach(|| Server::start(plan.clone(), all, Some(hook))) {
             Ok(server) => {
@@ -187,6 +189,7 @@ impl GatewayCore {
         let ingredients =
             Ingredients { py, plan: &next.plan, objects: plugins, brokers: &brokers, before: &before.hosted };
         let hosts = ingredients.hosts()?;
+        warnings.extend(hosts.all.iter().filter_map(|hosted| hosted.missing()));
         let started: Vec<Arc<Hosted>> = hosts.new_since(&before.hosted).cloned().collect();
         let refused = |error: PyErr| {
             py.detach(|| end(started.iter()));
