@@ -12,7 +12,7 @@ JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
-GO_MODULES := sdk/go
+GO_MODULES := sdk/go tests/hosts/native/go
 
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 INSTALLED := $(VENV)/.installed

@@ -1,0 +1,12 @@
+// The suite's entries as a shared library for the gateway's process.
+package main
+
+import (
+	"nylon.test/entries/entries"
+
+	"github.com/AssetsArt/nylon/sdk/go/sdk"
+)
+
+func main() {}
+
+func init() { entries.Register(sdk.NewNylonPlugin()) }
