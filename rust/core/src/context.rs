@@ -149,6 +149,17 @@ impl Context {
         }
     }
 
+    /// Hands a handler the response body that it asked for during its call. It stays read whatever becomes of the call,
+    /// since the service has it no more.
+    pub fn supply_response_body(&mut self, body: Bytes) {
+        let kept = self.originals.response.as_mut().map(|(_, body)| body);
+        for place in kept.into_iter().chain([&mut self.exchange.response_body]) {
+            if *place == ResponseBody::Streaming {
+                *place = ResponseBody::Read(body.clone());
+            }
+        }
+    }
+
     /// Begins a response whose body the handler writes from now on: an `end` that takes effect at once. What comes back
     /// is what [`Context::finish`] would give; the handler goes on with a copy that it can read and not change.
     ///

@@ -2,7 +2,8 @@
 //! in and out by pointer and is never copied.
 
 use crate::context::Chunk;
-use crate::head::{RequestFacts, RequestHead, ResponseHead};
+use crate::head::{RequestFacts, RequestHead, ResponseHead, TargetPart, declared_length};
+use crate::phase::Phase;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +93,31 @@ impl Exchange {
             response_body: ResponseBody::Streaming,
             chunk: None,
             sent: Sent::default(),
+        }
+    }
+
+    /// The request's URL: scheme, host, path and query.
+    pub fn url(&self) -> String {
+        let (facts, request) = (&self.facts, &self.request);
+        let query = request.query.as_ref().map(TargetPart::as_str);
+        let (mark, query) = query.map_or(("", ""), |query| ("?", query));
+        format!("{}://{}{}{mark}{query}", facts.scheme.name(), facts.host, request.path.as_str())
+    }
+
+    /// Bytes of the request's body: counted where it is here, else as announced.
+    pub fn request_bytes(&self) -> u64 {
+        match self.request_body.bytes() {
+            Some(body) => body.len() as u64,
+            None => declared_length(&self.request.headers).unwrap_or(0),
+        }
+    }
+
+    /// Bytes of the response's body: what was sent once it is, else counted where it is here, else as announced.
+    pub fn response_bytes(&self, phase: Phase) -> u64 {
+        match (phase, self.response_body.bytes()) {
+            (Phase::Logging, _) => self.sent.bytes,
+            (_, Some(body)) => body.len() as u64,
+            (_, None) => declared_length(&self.response.headers).unwrap_or(0),
         }
     }
 }

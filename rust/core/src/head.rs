@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -83,6 +83,40 @@ impl RequestHead {
         };
         PathAndQuery::from_maybe_shared(joined).expect("both parts are checked and short enough together")
     }
+
+    /// The version of HTTP as handlers know it, such as `1.1`.
+    pub fn version_name(&self) -> &'static str {
+        match self.version {
+            Version::HTTP_10 => "1.0",
+            Version::HTTP_2 => "2",
+            Version::HTTP_3 => "3",
+            _ => "1.1",
+        }
+    }
+}
+
+/// Looks at all values of one field as one (RFC 9110, 5.3). `set-cookie` cannot be joined: its first value.
+pub fn joined<R>(headers: &HeaderMap, name: &HeaderName, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?.as_bytes();
+    let separator: &[u8] = match *name {
+        http::header::SET_COOKIE => return Some(look(first)),
+        http::header::COOKIE => b"; ",
+        _ => b", ",
+    };
+    // One value is the rule, and needs no copy.
+    let Some(second) = values.next() else { return Some(look(first)) };
+    let mut all = first.to_vec();
+    for value in std::iter::once(second).chain(values) {
+        all.extend_from_slice(separator);
+        all.extend_from_slice(value.as_bytes());
+    }
+    Some(look(&all))
+}
+
+/// What `content-length` says, where it stands and is a number.
+pub(crate) fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The part of a response in front of its body.

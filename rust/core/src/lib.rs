@@ -20,7 +20,7 @@ pub mod context;
 
 pub use context::{Call, Chunk, Context, DecisionError, Finished, StreamError};
 pub use exchange::{Exchange, RequestBody, ResponseBody, Sent};
-pub use head::{Params, RequestFacts, RequestHead, RequestId, ResponseHead, Scheme, TargetPart};
+pub use head::{Params, RequestFacts, RequestHead, RequestId, ResponseHead, Scheme, TargetPart, joined};
 pub use op::{Op, OpError};
 pub use outcome::{Decision, Failure, FailureKind, Outcome};
 pub use phase::{Phase, PhaseMask};

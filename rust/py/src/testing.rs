@@ -321,6 +321,7 @@ impl TestHost {
                     deadline,
                     session: &mut session,
                     body: &mut body,
+                    response_body: None,
                     stream: &mut stream,
                     recording: false,
                 };

@@ -8,7 +8,7 @@ use crate::errors::refused;
 use crate::text;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use nylon_core::{Op, OpError};
+use nylon_core::{Op, OpError, joined};
 use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyString, PyTuple};
@@ -26,23 +26,6 @@ pub(crate) enum Side {
 pub(crate) struct Headers {
     lease: Arc<Lease>,
     side: Side,
-}
-
-/// All values of one field as one. `set-cookie` cannot be joined (RFC 9110, 5.3): its first value.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<Bytes> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next()?;
-    let separator: &[u8] = match *name {
-        http::header::SET_COOKIE => return Some(Bytes::copy_from_slice(first.as_bytes())),
-        http::header::COOKIE => b"; ",
-        _ => b", ",
-    };
-    let mut all = first.as_bytes().to_vec();
-    for value in values {
-        all.extend_from_slice(separator);
-        all.extend_from_slice(value.as_bytes());
-    }
-    Some(all.into())
 }
 
 impl Headers {
@@ -69,7 +52,9 @@ impl Headers {
                 },
                 (Some(_), Some(_)) => {
                     let name = HeaderName::from_bytes(name.as_bytes()).ok();
-                    Err(name.and_then(|name| joined(headers, &name)).unwrap_or_default())
+                    Err(name
+                        .and_then(|name| joined(headers, &name, Bytes::copy_from_slice))
+                        .unwrap_or_default())
                 }
             }
         })?;
@@ -81,7 +66,8 @@ impl Headers {
 
     fn pairs<'py>(&self, py: Python<'py>) -> PyResult<Vec<(Bound<'py, PyString>, Bound<'py, PyString>)>> {
         let pairs = self.look(py, |headers| {
-            let pair = |name: &HeaderName| Some((name.clone(), joined(headers, name)?));
+            let pair =
+                |name: &HeaderName| Some((name.clone(), joined(headers, name, Bytes::copy_from_slice)?));
             headers.keys().filter_map(pair).collect::<Vec<_>>()
         })?;
         let strings = |(name, value): (HeaderName, Bytes)| {

@@ -14,8 +14,6 @@ pub(crate) mod headers;
 pub(crate) mod request;
 /// The response.
 pub(crate) mod response;
-/// Between a handler that writes a response and whoever takes it.
-pub(crate) mod pipe;
 /// A response that is being written.
 pub(crate) mod stream;
 /// `ctx.state`.
@@ -28,4 +26,4 @@ pub(crate) use lease::{Labels, Lease, Owner};
 pub(crate) use request::{Request, wake_readers};
 pub(crate) use response::Response;
 pub(crate) use root::Context;
-pub(crate) use stream::{Manner, Outlet, ResponseStream, wake_writer};
+pub(crate) use stream::{Manner, Outlet, Pipe, ResponseStream, wake_writer};

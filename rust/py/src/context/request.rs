@@ -6,7 +6,7 @@ use super::lease::Lease;
 use crate::errors::ErrorClass;
 use crate::text;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, COOKIE, HeaderMap};
+use http::header::COOKIE;
 use nylon_core::{Op, RequestBody, TargetPart};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -17,11 +17,6 @@ use std::time::UNIX_EPOCH;
 #[pyclass(frozen, module = "nylon")]
 pub(crate) struct Request {
     pub(super) lease: Arc<Lease>,
-}
-
-/// What `content-length` says, where it stands and is a number.
-pub(super) fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The pattern's parameters as a dict of its own.
@@ -65,13 +60,7 @@ impl Request {
 
     #[getter]
     fn url(&self, py: Python<'_>) -> PyResult<String> {
-        self.lease.read(py, |context| {
-            let exchange = context.exchange();
-            let (facts, request) = (&exchange.facts, &exchange.request);
-            let query = request.query.as_ref().map(TargetPart::as_str);
-            let (mark, query) = query.map_or(("", ""), |query| ("?", query));
-            format!("{}://{}{}{mark}{query}", facts.scheme.name(), facts.host, request.path.as_str())
-        })
+        self.lease.read(py, |context| context.exchange().url())
     }
 
     #[getter]
@@ -120,12 +109,7 @@ impl Request {
 
     #[getter]
     fn http_version(&self, py: Python<'_>) -> PyResult<&'static str> {
-        self.lease.read(py, |context| match context.exchange().request.version {
-            http::Version::HTTP_10 => "1.0",
-            http::Version::HTTP_2 => "2",
-            http::Version::HTTP_3 => "3",
-            _ => "1.1",
-        })
+        self.lease.read(py, |context| context.exchange().request.version_name())
     }
 
     #[getter]
@@ -141,13 +125,7 @@ impl Request {
 
     #[getter]
     fn bytes(&self, py: Python<'_>) -> PyResult<u64> {
-        self.lease.read(py, |context| {
-            let exchange = context.exchange();
-            match exchange.request_body.bytes() {
-                Some(body) => body.len() as u64,
-                None => declared_length(&exchange.request.headers).unwrap_or(0),
-            }
-        })
+        self.lease.read(py, |context| context.exchange().request_bytes())
     }
 
     #[getter]

@@ -2,7 +2,6 @@
 
 use super::headers::{Headers, Side, remove, write};
 use super::lease::Lease;
-use super::request::declared_length;
 use super::state;
 use super::stream::ResponseStream;
 use crate::errors::ErrorClass;
@@ -49,14 +48,7 @@ impl Response {
 
     #[getter]
     fn bytes(&self, py: Python<'_>) -> PyResult<u64> {
-        self.lease.read(py, |context| {
-            let exchange = context.exchange();
-            match (context.call().phase, exchange.response_body.bytes()) {
-                (Phase::Logging, _) => exchange.sent.bytes,
-                (_, Some(body)) => body.len() as u64,
-                (_, None) => declared_length(&exchange.response.headers).unwrap_or(0),
-            }
-        })
+        self.lease.read(py, |context| context.exchange().response_bytes(context.call().phase))
     }
 
     #[getter]

@@ -2,11 +2,14 @@
 
 use super::done::done;
 use super::lease::Lease;
-use super::pipe::{Pipe, Room, Unwritten};
 use crate::errors::ErrorClass;
 use crate::text;
+use nylon_gateway::plugin::pipe::{self, Room, Unwritten};
 use pyo3::prelude::*;
 use std::sync::Arc;
+
+/// What stands between a handler and who takes what it writes; an `async def` handler waits on a future.
+pub(crate) type Pipe = pipe::Pipe<Py<PyAny>>;
 
 /// Who takes what a handler writes.
 pub(crate) trait Outlet: Send + Sync {
@@ -154,7 +157,7 @@ impl ResponseStream {
 
 /// Resolves the future of a write that need not wait any more. On the loop's thread.
 pub(crate) fn wake_writer(py: Python<'_>, pipe: &Pipe) -> PyResult<()> {
-    let Some(future) = pipe.take_future() else { return Ok(()) };
+    let Some(future) = pipe.take_ticket() else { return Ok(()) };
     let future = future.bind(py);
     if future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
         return Ok(());

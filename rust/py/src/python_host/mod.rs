@@ -206,7 +206,17 @@ impl PluginEntry for PythonEntry {
     }
 
     fn call<'a>(&'a self, call: PhaseCall<'a>) -> Pending<'a> {
-        let PhaseCall { exchange, call, deadline, session, body, stream, policy, recording } = call;
+        let PhaseCall {
+            exchange,
+            call,
+            deadline,
+            session,
+            body,
+            stream,
+            policy,
+            recording,
+            response_body: _,
+        } = call;
         let phase = call.phase;
         let mut context = Context::new(exchange, call, recording);
         let Some(shape) = self.entry.shape(phase) else {

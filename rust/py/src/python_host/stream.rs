@@ -2,8 +2,7 @@
 
 use super::call::Waiting;
 use super::event_loop::{EventLoop, LoopJob};
-use crate::context::pipe::Pipe;
-use crate::context::{Lease, Outlet};
+use crate::context::{Lease, Outlet, Pipe};
 use bytes::Bytes;
 use nylon_core::{Failure, FailureKind};
 use nylon_gateway::plugin::ResponseStream;
