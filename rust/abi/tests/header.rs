@@ -47,7 +47,8 @@ fn printed(compiler: &str, flags: &[&str], suffix: &str, body: &str) -> BTreeMap
     let directory = tempfile::tempdir().expect("a directory");
     let source = directory.path().join(format!("print.{suffix}"));
     let program = directory.path().join("print");
-    let text = format!("#include \"nylon.h\"\n#include <stdio.h>\nint main(void) {{\n{body}\nreturn 0;\n}}\n");
+    let text =
+        format!("#include \"nylon.h\"\n#include <stdio.h>\nint main(void) {{\n{body}\nreturn 0;\n}}\n");
     std::fs::File::create(&source).expect("a file").write_all(text.as_bytes()).expect("writing");
     let compiled = Command::new(compiler)
         .args(flags)
@@ -57,7 +58,9 @@ fn printed(compiler: &str, flags: &[&str], suffix: &str, body: &str) -> BTreeMap
         .arg("-o")
         .arg(&program)
         .output()
-        .unwrap_or_else(|error| panic!("this test needs {compiler} (on Debian: apt-get install gcc g++): {error}"));
+        .unwrap_or_else(|error| {
+            panic!("this test needs {compiler} (on Debian: apt-get install gcc g++): {error}")
+        });
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
     let ran = Command::new(&program).output().expect("the program runs");
     let lines = String::from_utf8(ran.stdout).expect("text");

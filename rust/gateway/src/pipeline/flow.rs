@@ -165,6 +165,7 @@ impl Flow {
             deadline: Instant::now() + policy.timeout,
             session,
             body,
+            response_body: None,
             stream: &mut stream,
             recording: false,
         };

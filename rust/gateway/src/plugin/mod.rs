@@ -5,6 +5,8 @@
 //! the mutations applied, or untouched and a failure. So the pipeline needs no second clock around a call, and
 //! a plugin that never answers costs its exchange nothing but its time-out.
 
+/// Between a handler that writes a response and whoever takes it.
+pub mod pipe;
 /// Plugins that are shared libraries.
 pub mod native;
 /// Plugins on workers, over NATS.
@@ -113,6 +115,9 @@ pub struct PhaseCall<'a> {
     pub session: &'a mut Session,
     /// Reads the request body for a handler that asks for it during its call.
     pub body: &'a mut dyn BodySource,
+    /// Reads the response body for a handler that asks for it during its call, in a `response_body_filter` whose entry
+    /// wants it on demand. A wait for it moves the deadline back too.
+    pub response_body: Option<&'a mut dyn BodySource>,
     /// Where the host leaves the body of a response that its handler goes on writing: beside an `end` in
     /// `request_filter`, at the moment when the head is known.
     pub stream: &'a mut Option<Box<dyn ResponseStream>>,
@@ -148,10 +153,10 @@ pub trait ResponseStream {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>>;
 }
 
-/// The request body behind a call.
+/// A body behind a call.
 pub trait BodySource {
-    /// Reads the whole body, within the plan's limits for size and for the client's pace. A second call gives
-    /// the same bytes again.
+    /// Reads the whole body, within the plan's limits for size and for the pace of the client or the upstream. A second
+    /// call gives the same bytes again.
     fn read(&mut self) -> LocalBoxFuture<'_, Result<Bytes, Failure>>;
 
     /// The plan's limit for a body that is held in memory, in bytes.

@@ -1,8 +1,12 @@
-//! Native plugins: libraries that the tests build with the system's C compiler.
+//! Native plugins over real sockets: shared libraries that the C compiler makes from `plugins/`.
 
-/// Building libraries.
-mod building;
-/// What can be wrong with a library.
-mod faults;
-/// Several libraries in one process.
-mod instances;
+#[path = "../plane/client.rs"]
+#[allow(dead_code)] // Each suite needs a part of it.
+mod client;
+#[path = "../plane/origin.rs"]
+#[allow(dead_code)]
+mod origin;
+
+mod deciding;
+mod gateway;
+mod lateness;

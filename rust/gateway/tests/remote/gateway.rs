@@ -124,7 +124,8 @@ pub(crate) async fn call(
     let deadline = Instant::now() + policy.timeout;
     let stream = &mut None;
     let recording = false;
-    let call = PhaseCall { exchange, call, policy, deadline, session, body, stream, recording };
+    let call =
+        PhaseCall { exchange, call, policy, deadline, session, body, response_body: None, stream, recording };
     let finished = match entry.call(call) {
         Pending::Ready(finished) => finished,
         Pending::Later(later) => later.await,

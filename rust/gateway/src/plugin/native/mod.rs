@@ -10,7 +10,36 @@ mod image;
 mod library;
 /// A library's code in this process.
 mod loading;
+/// The plugin.
+mod host;
+/// One entry of it.
+mod entry;
+/// A library in this process, and the way back from it.
+mod mapped;
+/// What libraries call.
+mod callback;
+/// Where sessions are found by their number.
+mod slab;
+/// One exchange × one middleware.
+mod session;
+/// One phase of it, from the pipeline's side.
+mod call;
+/// What a library may ask.
+mod reads;
+/// What a library may do.
+mod writes;
+/// Header fields as FlatBuffers.
+mod headers;
+/// A middleware's payload as JSON.
+mod payload;
+/// A response that a handler is still writing.
+mod stream;
+/// What libraries do that the contract does not allow.
+mod misuse;
 
 pub use announced::AnnouncedEntry;
 pub use fault::{Fault, LoadError, Symbol};
+pub use headers::read_field;
+pub use host::{NativeHost, NativeSettings, StartError};
 pub use library::{Callback, Library};
+pub use mapped::TooManyLibraries;

@@ -22,7 +22,7 @@ use std::time::Instant;
 
 /// Starts a call.
 pub(super) fn run<'a>(entry: &'a RemoteEntry, phase_call: PhaseCall<'a>) -> Pending<'a> {
-    let PhaseCall { exchange, call, policy, deadline, session, body, stream, recording: _ } = phase_call;
+    let PhaseCall { exchange, call, policy, deadline, session, body, stream, .. } = phase_call;
     let remote = remote_session(entry, session);
     let home = remote.home.clone().filter(|home| home.keeps);
     if home.as_ref().and_then(|home| home.phases).is_some_and(|phases| !phases.contains(call.phase)) {

@@ -234,6 +234,7 @@ async fn run(entry: Arc<MirrorEntry>, mut copies: mpsc::Receiver<Box<CallCopy>>)
             deadline,
             session: session_of_call,
             body,
+            response_body: None,
             stream: &mut unread,
             recording: false,
         };

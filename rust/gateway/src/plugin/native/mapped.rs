@@ -1,0 +1,185 @@
+//! A library in this process, and the way back from it.
+//!
+//! Every library gets a callback function of its own, so a call with the session of another one is noticed. After its
+//! `shutdown` nothing of it is called, and what comes from it is refused. It is unloaded then only where nothing of it
+//! can run any more: a library of version 2 promises that, and one that has ever called back from a thread of its own
+//! is not believed. All others stay in memory, since code that a thread stands in must not go away.
+
+use super::callback;
+use super::library::Library;
+use super::misuse::Misuse;
+use nylon_abi::FfiBuffer;
+use std::cell::Cell;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// Libraries that this process can have at once, those included that cannot be unloaded.
+pub(super) const MAX_LIBRARIES: usize = 256;
+
+static LIBRARIES: [AtomicPtr<Mapped>; MAX_LIBRARIES] = [const { AtomicPtr::new(null_mut()) }; MAX_LIBRARIES];
+
+thread_local! {
+    /// Calls of the gateway into libraries that this thread is inside of: while there are any, it must not block.
+    static INSIDE: Cell<u32> = const { Cell::new(0) };
+}
+
+/// A library that was loaded.
+pub(super) struct Mapped {
+    /// From a box; null once it is unloaded.
+    library: AtomicPtr<Library>,
+    index: usize,
+    /// The gateway frees what the library hands over.
+    frees: bool,
+    /// Sessions that are open.
+    pub(super) open: AtomicUsize,
+    /// No session is opened any more.
+    pub(super) ended: AtomicBool,
+    /// It is shut down: nothing of it is called.
+    down: AtomicBool,
+    /// Answers under way to calls that belong to no session.
+    strays: AtomicUsize,
+    /// It has called from a thread of its own.
+    has_threads: AtomicBool,
+    pub(super) misuse: Misuse,
+}
+
+/// There is no callback left for one more library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this process has {MAX_LIBRARIES} native libraries that cannot be unloaded, one for each load: start the gateway \
+     again, or give the plugin `isolation: process`"
+)]
+pub struct TooManyLibraries;
+
+/// The library behind a callback.
+pub(super) fn behind(index: usize) -> Option<&'static Mapped> {
+    let record = LIBRARIES.get(index)?.load(Ordering::Acquire);
+    // SAFETY: null, or a record from `Mapped::new`, which is never freed.
+    unsafe { record.as_ref() }
+}
+
+/// Whether this thread is one of the gateway's, inside a call of it: then nothing may block it.
+pub(super) fn is_inside() -> bool {
+    INSIDE.get() > 0
+}
+
+impl Mapped {
+    /// The record of a library. It stays, small as it is, since calls may look for it at any time.
+    pub(super) fn new(library: Library, frees: bool) -> Result<&'static Mapped, TooManyLibraries> {
+        let mapped = Box::new(Mapped {
+            misuse: Misuse::new(library.path()),
+            library: AtomicPtr::new(Box::into_raw(Box::new(library))),
+            index: 0,
+            frees,
+            open: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+            down: AtomicBool::new(false),
+            strays: AtomicUsize::new(0),
+            has_threads: AtomicBool::new(false),
+        });
+        let record = Box::into_raw(mapped);
+        for (index, place) in LIBRARIES.iter().enumerate() {
+            if place.load(Ordering::Relaxed).is_null() {
+                // SAFETY: nobody else knows the record before it stands in its place.
+                unsafe { (*record).index = index };
+                if place.compare_exchange(null_mut(), record, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                    // SAFETY: made above and never freed.
+                    return Ok(unsafe { &*record });
+                }
+            }
+        }
+        // SAFETY: made above, and in no place: nobody knows it. Its library was never initialized.
+        unsafe { Box::from_raw(record).unload() };
+        Err(TooManyLibraries)
+    }
+
+    /// The library. Only between `new` and the end of `shut_down`.
+    fn loaded(&self) -> &Library {
+        // SAFETY: set by `new`; it is unloaded by `shut_down` alone, after the last use: no session is open, and strays
+        // look at `down` first.
+        unsafe { &*self.library.load(Ordering::Relaxed) }
+    }
+
+    /// A look at the library while it is being started.
+    pub(super) fn starting<R>(&self, look: impl FnOnce(&Library) -> R) -> R {
+        inside(|| look(self.loaded()))
+    }
+
+    /// Shuts the library down, once no session is open, and unloads it where that is safe. Waits until `until` for calls
+    /// that are under way.
+    pub(super) fn shut_down(&self, until: Instant) {
+        self.down.store(true, Ordering::SeqCst);
+        let busy = || self.strays.load(Ordering::SeqCst) > 0 || self.open.load(Ordering::Acquire) > 0;
+        while busy() && Instant::now() < until {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let library = self.loaded();
+        inside(|| library.shutdown());
+        let promised = library.version() >= 2 && !library.is_go();
+        if promised && !self.has_threads.load(Ordering::SeqCst) && !busy() {
+            self.unload();
+            LIBRARIES[self.index].store(null_mut(), Ordering::Release);
+        }
+    }
+
+    fn unload(&self) {
+        let library = self.library.swap(null_mut(), Ordering::AcqRel);
+        if !library.is_null() {
+            // SAFETY: from `Box::into_raw` in `new`, and taken out once.
+            drop(unsafe { Box::from_raw(library) });
+        }
+    }
+
+    /// A call has come from the library.
+    pub(super) fn called(&self) {
+        if !is_inside() && !self.has_threads.load(Ordering::Relaxed) {
+            self.has_threads.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Opens a session. False: there is no such entry.
+    pub(super) fn register(&self, sid: u32, entry: &str) -> bool {
+        callback::number(self.index).is_some_and(|call| inside(|| self.loaded().register(sid, entry, call)))
+    }
+
+    /// Calls the library for a session, on a thread of the gateway's.
+    pub(super) fn event_inline(&self, message: &FfiBuffer) {
+        inside(|| self.loaded().event(message));
+    }
+
+    /// Calls the library for a session, on the thread that it has called on just now.
+    pub(super) fn event(&self, message: &FfiBuffer) {
+        self.loaded().event(message);
+    }
+
+    /// Calls the library on the thread that it has called on just now, where no session keeps it from being shut down.
+    pub(super) fn event_stray(&self, message: &FfiBuffer) {
+        self.strays.fetch_add(1, Ordering::SeqCst);
+        if !self.down.load(Ordering::SeqCst) {
+            self.loaded().event(message);
+        }
+        self.strays.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Tells that a session is over.
+    pub(super) fn close(&self, sid: u32) {
+        inside(|| self.loaded().close(sid));
+    }
+
+    /// Gives back what a message of the library pointed to, where that is the gateway's to do.
+    pub(super) fn done_with(&self, payload: *const u8) {
+        if self.frees && !payload.is_null() {
+            // Also after the shutdown: it is the library that calls, so its code is there.
+            self.loaded().free(payload);
+        }
+    }
+}
+
+/// Runs a call into a library on a thread of the gateway's.
+fn inside<R>(call: impl FnOnce() -> R) -> R {
+    INSIDE.set(INSIDE.get() + 1);
+    let result = call();
+    INSIDE.set(INSIDE.get() - 1);
+    result
+}

@@ -1,0 +1,225 @@
+//! One exchange × one middleware, as a library and the pipeline share it.
+//!
+//! The pipeline lends the exchange to the session for the time of a phase; the library's calls find it there, from
+//! whatever thread they come. What a call came to is left in the session, and the data-plane thread that owns the
+//! exchange takes it back. So no call of a library ever touches the data plane's own state.
+
+use super::entry::Entry;
+use super::mapped::Mapped;
+use super::slab::{self, Slot};
+use super::stream::{Outlet, Writer};
+use nylon_abi::{FfiBuffer, phase};
+use nylon_core::{Context, Failure, FailureKind, Finished};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+
+/// What is kept of a session.
+pub(super) struct SessionState {
+    /// Whose session it is.
+    pub(super) entry: Arc<Entry>,
+    /// The phase that is running.
+    pub(super) running: Option<Box<Running>>,
+    /// The handler that goes on writing its response.
+    pub(super) writer: Option<Writer>,
+    /// The library was told that it is over, or is about to be: nothing begins any more.
+    pub(super) closing: bool,
+}
+
+/// A phase that is running.
+pub(super) struct Running {
+    pub(super) context: Context,
+    /// How it ended, where it did not end by the context's own decision.
+    pub(super) ended: Option<Ended>,
+    /// Reads of a body that is still on its way.
+    pub(super) awaited: Awaited,
+    /// Bytes of a body that may be held.
+    pub(super) limit: usize,
+    /// The response's body can be fetched where the library asks for it.
+    pub(super) on_demand: bool,
+    /// Who waits for the end, once the start has returned.
+    pub(super) waker: Option<Waker>,
+}
+
+/// An end that is none of the two decisions.
+pub(super) enum Ended {
+    /// The handler failed, or did what it must not.
+    Failed(Failure),
+    /// A stream has begun: this is its head's exchange.
+    Begun(Box<Finished>, Arc<Outlet>),
+}
+
+/// How many reads of each body wait to be answered.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Awaited {
+    pub(super) request: u32,
+    pub(super) response: u32,
+}
+
+impl Running {
+    /// Whether nothing more can be done in this phase.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended.is_some() || self.context.decision().is_some()
+    }
+
+    /// Ends the phase by a failure, unless it has ended.
+    pub(super) fn fail(&mut self, failure: Failure) {
+        if !self.is_over() {
+            self.ended = Some(Ended::Failed(failure));
+        }
+    }
+}
+
+/// An open session, as the pipeline keeps it between phases. Dropping it closes the session.
+#[derive(Clone, Copy)]
+pub(super) struct Opened {
+    pub(super) sid: u32,
+    pub(super) slot: &'static Slot,
+    pub(super) mapped: &'static Mapped,
+}
+
+/// Why there is no session.
+pub(super) enum NotOpened {
+    /// The library does not have the entry.
+    NoSuchEntry,
+    /// More sessions are open than there are numbers for.
+    TooMany,
+    /// The host is shut down.
+    Ended,
+}
+
+impl Opened {
+    /// Opens a session for `entry`.
+    pub(super) fn new(entry: &Arc<Entry>) -> Result<Opened, NotOpened> {
+        let mapped = entry.mapped;
+        // Counted before the look, so that a shutdown sees the one or the other.
+        mapped.open.fetch_add(1, Ordering::SeqCst);
+        if mapped.ended.load(Ordering::SeqCst) {
+            mapped.open.fetch_sub(1, Ordering::SeqCst);
+            return Err(NotOpened::Ended);
+        }
+        let state = SessionState { entry: entry.clone(), running: None, writer: None, closing: false };
+        let Some((sid, slot)) = slab::open(Box::new(state)) else {
+            mapped.open.fetch_sub(1, Ordering::SeqCst);
+            return Err(NotOpened::TooMany);
+        };
+        let opened = Opened { sid, slot, mapped };
+        if mapped.register(sid, &entry.name) {
+            return Ok(opened);
+        }
+        // The library does not know the session, so it is not told of its end.
+        opened.abandon();
+        Err(NotOpened::NoSuchEntry)
+    }
+
+    fn abandon(self) {
+        if let Some(state) = &mut self.slot.lock().session {
+            state.closing = true;
+        }
+        self.left();
+    }
+
+    fn left(self) {
+        self.slot.leave();
+        self.mapped.open.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// A look at the session, if it is still open.
+    pub(super) fn with<R>(self, look: impl FnOnce(&mut SessionState) -> R) -> Option<R> {
+        let mut place = self.slot.lock();
+        if place.sid != self.sid {
+            return None;
+        }
+        place.session.as_deref_mut().filter(|state| !state.closing).map(look)
+    }
+
+    /// Calls the library with a message for this session, unless it is closing. From a data-plane thread.
+    pub(super) fn start(self, phase: u8) {
+        if self.with(|_| self.slot.take_off()).is_none() {
+            return;
+        }
+        self.mapped.event_inline(&FfiBuffer {
+            sid: self.sid,
+            phase,
+            method: 0,
+            ptr: std::ptr::null(),
+            len: 0,
+        });
+        self.landed();
+    }
+
+    /// Answers `count` reads. From a data-plane thread, which knows that the session is open.
+    pub(super) fn answer(self, method: u32, count: u32, bytes: &[u8]) {
+        for _ in 0..count {
+            if self.with(|_| self.slot.take_off()).is_none() {
+                return;
+            }
+            self.mapped.event_inline(&answer(self.sid, method, bytes));
+            self.landed();
+        }
+    }
+
+    /// A call into the library for this session is over.
+    pub(super) fn landed(self) {
+        if self.slot.land() {
+            self.close_now();
+        }
+    }
+
+    /// Closes the session: at once, or when the last call into the library for it returns. A phase that is running fails
+    /// instead, since only who waits for it can give its exchange back.
+    pub(super) fn close(self) {
+        let (writer, waker, now) = {
+            let mut place = self.slot.lock();
+            if place.sid != self.sid {
+                return;
+            }
+            let Some(state) = place.session.as_deref_mut().filter(|state| !state.closing) else { return };
+            match &mut state.running {
+                Some(running) => {
+                    running.fail(Failure::new(FailureKind::Unavailable, "the session was closed"));
+                    (None, running.waker.take(), false)
+                }
+                None => {
+                    state.closing = true;
+                    (state.writer.take(), None, self.slot.begin_closing())
+                }
+            }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        if let Some(writer) = writer {
+            writer.outlet.close();
+        }
+        if now {
+            self.close_now();
+        }
+    }
+
+    /// Answers the reads that waited for a body which nobody gets any more.
+    pub(super) fn answer_nothing(self, awaited: Awaited) {
+        self.answer(nylon_abi::method::READ_REQUEST_FULL_BODY, awaited.request, &[]);
+        self.answer(nylon_abi::method::READ_RESPONSE_FULL_BODY, awaited.response, &[]);
+    }
+
+    fn close_now(self) {
+        self.mapped.close(self.sid);
+        self.left();
+    }
+}
+
+/// The session as it lies in the pipeline's hands.
+pub(super) struct Kept(pub(super) Opened);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// The answer to a read.
+pub(super) fn answer(sid: u32, method: u32, bytes: &[u8]) -> FfiBuffer {
+    let ptr = if bytes.is_empty() { std::ptr::null() } else { bytes.as_ptr() };
+    FfiBuffer { sid, phase: phase::NONE, method, ptr, len: bytes.len() as u64 }
+}

@@ -1,0 +1,186 @@
+//! A response that a handler in a library is still writing, from both of its ends.
+
+use super::mapped;
+use super::session::{Ended, Opened, SessionState};
+use crate::plugin::ResponseStream;
+use crate::plugin::pipe::{Pipe, Room, Unwritten};
+use bytes::Bytes;
+use nylon_abi::method;
+use nylon_core::{Context as PhaseContext, Failure, FailureKind};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::time::{Sleep, sleep};
+
+/// Bytes that are handed on at once.
+const MOST: usize = 128 * 1024;
+
+/// What stands between handler and client.
+#[derive(Default)]
+pub(super) struct Outlet {
+    pipe: Pipe,
+    reader: Mutex<Option<Waker>>,
+}
+
+impl Outlet {
+    fn reader(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn written(&self) {
+        let reader = self.reader().take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// The handler has written all, or failed.
+    pub(super) fn end(&self, how: Result<(), Failure>) {
+        self.pipe.end(how);
+        self.written();
+    }
+
+    /// Nobody reads any more. Whoever waits for room goes on, and what is written is dropped.
+    pub(super) fn close(&self) {
+        self.pipe.close("nobody reads the response any more");
+        self.written();
+    }
+}
+
+/// The handler's end.
+pub(super) struct Writer {
+    /// What it may still read. Elsewhere until the head is on its way.
+    pub(super) context: Option<PhaseContext>,
+    pub(super) outlet: Arc<Outlet>,
+    /// Bytes that may wait where the handler's thread must not.
+    limit: usize,
+}
+
+/// A write that is to be done once no lock is held.
+pub(super) struct Written {
+    outlet: Arc<Outlet>,
+    limit: usize,
+    /// `None` is the end.
+    data: Option<Bytes>,
+}
+
+impl Writer {
+    /// A part of the body.
+    pub(super) fn data(&self, payload: &[u8]) -> Written {
+        let data = Some(Bytes::copy_from_slice(payload));
+        Written { outlet: self.outlet.clone(), limit: self.limit, data }
+    }
+
+    /// The end of the body.
+    pub(super) fn end(self) -> Written {
+        Written { outlet: self.outlet, limit: self.limit, data: None }
+    }
+}
+
+impl Written {
+    /// Writes. Blocks this thread while the client takes nothing, unless that would block the gateway.
+    pub(super) fn wait(self) {
+        let Some(data) = self.data else { return self.outlet.end(Ok(())) };
+        let pipe = &self.outlet.pipe;
+        if mapped::is_inside() {
+            if pipe.push(data, self.limit) == Err(Unwritten::Waiting) {
+                let why = format!(
+                    "more than limits.max_body_bytes ({} bytes) of the stream wait for the client, and a handler must \
+                     not wait inside event_stream: write from a thread of its own",
+                    self.limit
+                );
+                pipe.end(Err(Failure::new(FailureKind::Overloaded, why)));
+            }
+            return self.outlet.written();
+        }
+        loop {
+            match pipe.write(data.clone()) {
+                // Another thread's write waits.
+                Err(Unwritten::Waiting) if pipe.wait().is_ok() => {}
+                Ok(Room::Wanting) => {
+                    self.outlet.written();
+                    // What it comes to shows in the session's end.
+                    let _ = pipe.wait();
+                    return;
+                }
+                // With room, or to nobody: the client has left, or the stream has ended.
+                _ => return self.outlet.written(),
+            }
+        }
+    }
+}
+
+/// Begins a stream: its head is what the handler has made until now.
+pub(super) fn begin(state: &mut SessionState) {
+    let Some(running) = &mut state.running else { return };
+    match running.context.begin_stream() {
+        Err(why) => running.fail(Failure::new(FailureKind::Raised, why.to_string())),
+        Ok(finished) => {
+            let outlet = Arc::<Outlet>::default();
+            running.ended = Some(Ended::Begun(Box::new(finished), outlet.clone()));
+            state.writer = Some(Writer { context: None, outlet, limit: running.limit });
+        }
+    }
+}
+
+/// Whether the message is part of a stream.
+pub(super) fn is_part(number: u32) -> bool {
+    matches!(number, method::SET_RESPONSE_STREAM_DATA | method::SET_RESPONSE_STREAM_END)
+}
+
+/// The pipeline's end.
+pub(super) struct NativeStream {
+    opened: Opened,
+    outlet: Arc<Outlet>,
+    /// The longest wait for the handler.
+    patience: Duration,
+    clock: Option<Pin<Box<Sleep>>>,
+    over: bool,
+}
+
+impl NativeStream {
+    pub(super) fn new(opened: Opened, outlet: Arc<Outlet>, patience: Duration) -> NativeStream {
+        NativeStream { opened, outlet, patience, clock: None, over: false }
+    }
+
+    fn look(&self) -> Poll<Option<Result<Bytes, Failure>>> {
+        match (self.outlet.pipe.take(MOST).0, self.outlet.pipe.ended()) {
+            (Some(data), _) => Poll::Ready(Some(Ok(data))),
+            (None, Some(Ok(()))) => Poll::Ready(None),
+            (None, Some(Err(failure))) => Poll::Ready(Some(Err(failure))),
+            (None, None) => Poll::Pending,
+        }
+    }
+}
+
+impl ResponseStream for NativeStream {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        // Registered before the look, so that nothing is written in between unseen.
+        *self.outlet.reader() = Some(cx.waker().clone());
+        let looked = self.look();
+        if looked.is_ready() {
+            self.clock = None;
+            self.over = !matches!(looked, Poll::Ready(Some(Ok(_))));
+            return looked;
+        }
+        let patience = self.patience;
+        if self.clock.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.over = true;
+        const WHY: &str = "the handler wrote nothing for as long as the phase's timeout_ms";
+        self.outlet.close();
+        self.opened.close();
+        Poll::Ready(Some(Err(Failure::new(FailureKind::TimedOut, WHY))))
+    }
+}
+
+impl Drop for NativeStream {
+    fn drop(&mut self) {
+        if !self.over {
+            self.outlet.close();
+        }
+    }
+}

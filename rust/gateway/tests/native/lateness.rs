@@ -1,0 +1,35 @@
+//! Libraries that take too long.
+
+use crate::gateway::{Gateway, eventually};
+use crate::origin::Origin;
+
+fn impatient(entry: &str, port: u16) -> Gateway {
+    let middleware =
+        format!("[{{plugin: x, entry: {entry}, per_phase: {{request_filter: {{timeout_ms: 100}}}}}}]");
+    Gateway::start(
+        crate::gateway::host("silent", nylon_config::plan::CallbackMemory::Plugin),
+        port,
+        &middleware,
+        "",
+    )
+}
+
+#[test]
+fn a_phase_without_a_decision_fails_in_time_and_its_session_is_closed() {
+    let origin = Origin::echo();
+    let gateway = impatient("never", origin.port);
+    let timed_out = gateway.connect().get("/");
+    assert_eq!(timed_out.status, 504);
+    assert_eq!(origin.requests(), 0);
+    eventually("its session is closed", || gateway.open() == 0);
+}
+
+#[test]
+fn what_comes_after_the_time_out_is_refused_and_harmless() {
+    let origin = Origin::echo();
+    let gateway = impatient("slow", origin.port);
+    assert_eq!(gateway.connect().get("/").status, 504);
+    eventually("late calls are counted", || gateway.refused("closed_session") >= 1);
+    assert_eq!(gateway.connect().get("/").status, 504);
+    assert_eq!(origin.requests(), 0);
+}
