@@ -7,6 +7,7 @@ body, whatever that is where nothing follows. Other commands that end must print
 with anything in the place of `...`.
 """
 
+import os
 import re
 import shlex
 import shutil
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.golang import go
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(
@@ -67,8 +69,10 @@ def differences(expected: list[str], response: str) -> list[str]:
 @pytest.fixture
 def example(request, tmp_path: Path) -> Path:
     """A copy of an example's directory with ports that are free."""
-    copy = tmp_path / request.param.name
+    copy = tmp_path / "examples" / request.param.name
     shutil.copytree(request.param, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    for beside in ("include", "sdk"):  # where native plugins look for them
+        (tmp_path / beside).symlink_to(ROOT / beside)
     taken = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
     ports = {old: str(one.getsockname()[1]) for old, one in zip(PORTS, taken, strict=True)}
     for one in taken:
@@ -82,7 +86,7 @@ def example(request, tmp_path: Path) -> Path:
 
 def without_variables(command: str) -> tuple[dict[str, str], str]:
     """The environment variables that stand before a command, and the command."""
-    variables = {}
+    variables: dict[str, str] = {}
     while found := re.match(r"([A-Z_]+)=(\S+) ", command):
         variables[found[1]] = found[2]
         command = command[found.end() :]
@@ -93,8 +97,10 @@ def argv(command: str) -> list[str]:
     """The words of a command, from this environment's own programs."""
     program, *rest = shlex.split(command)
     own = Path(sys.executable).with_name(program)
-    if program == "sed":
+    if program in ("sed", "./plugin"):
         return [program, *rest]
+    if program == "go":
+        return [go(), *rest]
     if program in ("python", "nylon", "nats-server"):
         assert own.exists() or program == "python", f"{program} is not in this environment"
         return [sys.executable if program == "python" else str(own), *rest]
@@ -108,8 +114,9 @@ SERVING = {
     "nylon worker": "worker",
     "nylon run": "gateway",
     "python ": "worker",
+    "./plugin": "worker",
 }
-ENDING = ("nylon reload", "sed -i", "python show.py")
+ENDING = ("nylon reload", "sed -i", "python show.py", "go build")
 READY = {"gateway": "listening on", "worker": "serving group", "broker": "Server is ready"}
 
 
@@ -162,7 +169,10 @@ def test_example_does_what_its_readme_says(example: Path, start):
             stopped.send(signal.SIGINT)
             assert stopped.wait() == 0, stopped.output
         elif command.startswith(ENDING):
-            done = subprocess.run(argv(command), cwd=example, capture_output=True, text=True, timeout=60)
+            environment = {**os.environ, **variables}
+            done = subprocess.run(
+                argv(command), cwd=example, env=environment, capture_output=True, text=True, timeout=300
+            )
             assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
             assert unkept(expected, done.stdout) == [], f"$ {command}\n{done.stdout}"
         elif command.startswith("curl "):
