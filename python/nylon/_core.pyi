@@ -584,7 +584,7 @@ class ConfigCheck:
     def brokers(self) -> list[BrokerServers]: ...
 
 def check_config(path: str | os.PathLike[str]) -> ConfigCheck:
-    """Reads and validates a configuration file; starts nothing and loads no plugin."""
+    """Reads and validates a configuration file; starts nothing and loads no plugin. Reads native plugins' files."""
 
 def control_socket(path: str | os.PathLike[str]) -> Path | None:
     """The control socket that the configuration in a file names, be the rest of it right or wrong."""

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use nylon_config::plan::Broker;
+use nylon_config::Plan;
+use nylon_config::plan::{Broker, OnLoadError, PluginKind};
+use nylon_gateway::plugin::native::{Library, two_go_libraries};
 use pyo3::prelude::*;
 
 /// One thing that is wrong with a configuration, or doubtful.
@@ -60,21 +62,56 @@ pub(crate) struct ConfigCheck {
     brokers: Vec<BrokerServers>,
 }
 
-/// Reads and validates the configuration in the file at `path`; nothing is started, no plugin is loaded.
+/// Reads and validates the configuration in the file at `path`; nothing is started, no plugin is loaded. Of native
+/// plugins the files are read.
 #[pyfunction]
 pub(crate) fn check_config(py: Python<'_>, path: PathBuf) -> ConfigCheck {
     let loaded = py.detach(|| nylon_config::load(&path, &|name| std::env::var(name).ok()));
     match loaded {
-        Ok(loaded) => ConfigCheck {
-            errors: Vec::new(),
-            warnings: loaded.warnings.iter().map(Diagnostic::from).collect(),
-            brokers: loaded.plan.messaging.iter().filter_map(servers).collect(),
-        },
+        Ok(mut loaded) => {
+            let mut errors = Vec::new();
+            py.detach(|| check_libraries(&loaded.plan, &mut errors, &mut loaded.warnings));
+            ConfigCheck {
+                errors: errors.iter().map(Diagnostic::from).collect(),
+                warnings: loaded.warnings.iter().map(Diagnostic::from).collect(),
+                brokers: loaded.plan.messaging.iter().filter_map(servers).collect(),
+            }
+        }
         Err(found) => ConfigCheck {
             errors: found.errors.iter().map(Diagnostic::from).collect(),
             warnings: found.warnings.iter().map(Diagnostic::from).collect(),
             brokers: Vec::new(),
         },
+    }
+}
+
+/// What the files of native plugins tell without any code of theirs being run.
+fn check_libraries(
+    plan: &Plan,
+    errors: &mut Vec<nylon_config::Diagnostic>,
+    warnings: &mut Vec<nylon_config::Diagnostic>,
+) {
+    let mut go: Option<&str> = None;
+    for plugin in &plan.plugins {
+        let PluginKind::Native { file, .. } = &plugin.kind else { continue };
+        match Library::check(file) {
+            Ok(checked) if checked.is_go && plugin.isolation.is_none() => match go {
+                Some(other) => {
+                    warnings.push(plugin.location.diagnostic(two_go_libraries(&plugin.name, other)))
+                }
+                None => go = Some(&plugin.name),
+            },
+            Ok(_) => {}
+            Err(error) => {
+                let found = plugin.location.diagnostic(format!("plugin `{}`: {error}", plugin.name));
+                match plugin.on_load_error {
+                    OnLoadError::Fail => errors.push(found),
+                    // That the file is missing was a warning before.
+                    OnLoadError::Isolate if file.exists() => warnings.push(found),
+                    OnLoadError::Isolate => {}
+                }
+            }
+        }
     }
 }
 

@@ -35,6 +35,13 @@ pub struct Library {
     _loaded: Loaded,
 }
 
+/// A library whose file is in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// It is written in Go.
+    pub is_go: bool,
+}
+
 /// The functions behind the symbols.
 struct Calls {
     initialize: Initialize,
@@ -64,8 +71,9 @@ impl Library {
     /// # Errors
     ///
     /// What is wrong with the file.
-    pub fn check(file: &Path) -> Result<(), LoadError> {
-        Image::read(file).map(drop).map_err(|fault| LoadError { file: file.to_owned(), fault })
+    pub fn check(file: &Path) -> Result<Checked, LoadError> {
+        let image = Image::read(file).map_err(|fault| LoadError { file: file.to_owned(), fault })?;
+        Ok(Checked { is_go: image.go })
     }
 
     fn load(file: &Path) -> Result<Library, Fault> {

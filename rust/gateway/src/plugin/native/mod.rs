@@ -4,6 +4,8 @@
 mod announced;
 /// Why a library cannot be loaded.
 mod fault;
+/// Libraries written in Go.
+mod go;
 /// A library's file, before any of its code runs.
 mod image;
 /// A library's symbols, and safe ways to call them.
@@ -39,7 +41,8 @@ mod misuse;
 
 pub use announced::AnnouncedEntry;
 pub use fault::{Fault, LoadError, Symbol};
+pub use go::two_go_libraries;
 pub use headers::read_field;
 pub use host::{NativeHost, NativeSettings, StartError};
-pub use library::{Callback, Library};
+pub use library::{Callback, Checked, Library};
 pub use mapped::TooManyLibraries;

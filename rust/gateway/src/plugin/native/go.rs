@@ -1,0 +1,12 @@
+//! Libraries written in Go.
+//!
+//! Each brings a runtime of its own: threads, a garbage collector, signal handlers. It cannot be unloaded, and Go does
+//! not promise that two of them get on with each other in one process.
+
+/// What to say of a plugin whose library would be the second one in Go in this process, beside that of `other`.
+pub fn two_go_libraries(plugin: &str, other: &str) -> String {
+    format!(
+        "plugin `{plugin}` is written in Go, as `{other}` is: two Go runtimes in one process are not safe; give one of \
+         the two `isolation: process`"
+    )
+}
