@@ -62,7 +62,7 @@ def c_library(*sources: Path, sdk: bool = False, flags: tuple[str, ...] = ()) ->
     """A shared library made of these C sources; `sdk` adds the helper of sdk/c to them."""
     path = build_directory() / f"{sources[0].stem}-{next(_numbers)}.so"
     includes = [f"-I{INCLUDE}", *([f"-I{SDK}"] if sdk else [])]
-    all_sources = [*sources, *([SDK / "nylon_plugin.c"] if sdk else [])]
+    all_sources = [*sources, *(sorted(SDK.glob("*.c")) if sdk else [])]
     run_compiler(
         [
             compiler(),

@@ -4,17 +4,21 @@
 //! knows of its workers, the connection to the broker. So a reload that changes one plugin is noticed by that one
 //! only.
 
-use super::recipe::{Recipe, python_code};
+use super::recipe::{Recipe, code, python_code};
 use crate::dispatch::describe;
 use crate::errors::ErrorClass;
 use crate::python_host::{PythonHost, Settings};
 use crate::text;
-use nylon_config::plan::{Broker, Messaging, OnLoadError, Plan, Plugin, PluginKind, PythonSource};
+use nylon_config::plan::{
+    Broker, CallbackMemory, Messaging, OnLoadError, Plan, Plugin, PluginKind, PythonSource,
+};
+use nylon_gateway::plugin::native::{Library, NativeHost, NativeSettings};
 use nylon_gateway::plugin::remote::{Connection, RemoteHost};
 use nylon_gateway::plugin::{PluginHost, UnloadedHost};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,8 +116,20 @@ impl Ingredients<'_, '_> {
             return Err(self.refused(plugin, "`isolation: process` is not available in this version"));
         }
         match &plugin.kind {
-            PluginKind::Native { .. } => {
-                Err(self.refused(plugin, "native plugins are not available in this version"))
+            PluginKind::Native { file, callback_memory } => {
+                let recipe = Recipe::Native {
+                    file: file.clone(),
+                    callback_memory: *callback_memory,
+                    config: plugin.config.clone(),
+                    code: code(file),
+                };
+                if let Some(known) = known
+                    && known.recipe.is_same_as(&recipe)
+                {
+                    return Ok(known.clone());
+                }
+                let host = self.native(plugin, file, *callback_memory)?;
+                Ok(Arc::new(Hosted { name: plugin.name.clone(), host: Arc::new(host), object: None, recipe }))
             }
             PluginKind::Python { source, execution, threads } => {
                 let given = self.objects.get_item(&plugin.name)?;
@@ -161,6 +177,16 @@ impl Ingredients<'_, '_> {
                 Ok(Arc::new(Hosted { name: plugin.name.clone(), host: Arc::new(host), object: None, recipe }))
             }
         }
+    }
+
+    fn native(&self, plugin: &Plugin, file: &Path, callback_memory: CallbackMemory) -> PyResult<NativeHost> {
+        let config = match &plugin.config {
+            serde_json::Value::Null => String::new(),
+            config => config.to_string(),
+        };
+        let settings = NativeSettings { name: plugin.name.clone(), config, callback_memory };
+        let started = self.py.detach(|| NativeHost::start(Library::open(file)?, settings));
+        started.map_err(|error| self.refused(plugin, &error.to_string()))
     }
 
     /// What is wrong with a plugin, where the configuration names it.

@@ -1,10 +1,10 @@
 //! What a host is made from, so that a reload can tell whether it would be another one.
 
-use nylon_config::plan::{Execution, Messaging, PythonSource, Workers};
+use nylon_config::plan::{CallbackMemory, Execution, Messaging, PythonSource, Workers};
 use nylon_gateway::plugin::remote::Connection;
 use pyo3::prelude::*;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What a host is made from. Two equal ones would give two hosts that nobody could tell apart.
@@ -24,6 +24,13 @@ pub(super) enum Recipe {
         messaging: Box<Messaging>,
         workers: Workers,
         connection: Arc<Connection>,
+    },
+    Native {
+        file: PathBuf,
+        callback_memory: CallbackMemory,
+        config: serde_json::Value,
+        /// What the file holds; `None` where it cannot be read.
+        code: Option<u64>,
     },
     /// The plugin could not be loaded, so that the next one is tried.
     Unloaded,
@@ -57,6 +64,17 @@ impl Recipe {
                 Recipe::Remote { messaging, workers, .. },
                 Recipe::Remote { messaging: its, workers: its_workers, .. },
             ) => messaging.is_same_connection(its) && workers == its_workers,
+            (
+                Recipe::Native { file, callback_memory, config, code },
+                Recipe::Native {
+                    file: its_file,
+                    callback_memory: its_callback_memory,
+                    config: its_config,
+                    code: its_code,
+                },
+            ) => {
+                (file, callback_memory, config, code) == (its_file, its_callback_memory, its_config, its_code)
+            }
             _ => false,
         }
     }
@@ -70,7 +88,7 @@ pub(super) fn python_code(source: &PythonSource) -> Option<u64> {
 }
 
 /// The same for a file. `None`: it cannot be read.
-fn code(path: &Path) -> Option<u64> {
+pub(super) fn code(path: &Path) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     std::fs::read(path).ok()?.hash(&mut hasher);
     Some(hasher.finish())

@@ -39,6 +39,8 @@ pub enum StartError {
 pub struct NativeHost {
     name: String,
     mapped: &'static Mapped,
+    /// The version of the ABI that the library is built for.
+    version: u32,
     /// What the library has announced; `None` where it announces nothing.
     announced: Option<Vec<Arc<Entry>>>,
 }
@@ -50,6 +52,7 @@ impl NativeHost {
     /// When the library could not initialize, or its entries make no sense.
     pub fn start(library: Library, settings: NativeSettings) -> Result<NativeHost, StartError> {
         let NativeSettings { name, config, callback_memory } = settings;
+        let version = library.version();
         let mapped = Mapped::new(library, callback_memory == CallbackMemory::Host)?;
         let started = mapped.starting(|library| {
             library.initialize(&config)?;
@@ -68,7 +71,7 @@ impl NativeHost {
             Arc::new(Entry { mapped, name: entry.name.into(), traits })
         };
         let announced = announced.map(|entries| entries.into_iter().map(entry).collect());
-        Ok(NativeHost { name, mapped, announced })
+        Ok(NativeHost { name, mapped, version, announced })
     }
 
     /// Closes sessions that nobody gives back. A phase that runs in one fails.
@@ -118,6 +121,7 @@ impl PluginHost for NativeHost {
 
     fn figures(&self) -> Value {
         json!({
+            "abi": self.version,
             "sessions": self.mapped.open.load(Ordering::Relaxed),
             "refused_calls": self.mapped.misuse.figures(),
         })
