@@ -155,12 +155,21 @@ impl<'a> Request<'a> {
 
     /// Replaces its path; the query stays.
     pub fn set_path(self, path: impl AsRef<str>) -> Result<Self> {
-        self.change(method::SET_REQUEST_PATH, path.as_ref().as_bytes())
+        let path = path.as_ref().as_bytes();
+        if !path.starts_with(b"/") || path.contains(&b'?') || !is_of_target(path) {
+            let why = "a path starts with '/' and is percent-encoded ASCII without '?' or '#'";
+            return Err(Error::invalid("path", path, why));
+        }
+        self.change(method::SET_REQUEST_PATH, path)
     }
 
     /// Replaces its query; an empty text removes it.
     pub fn set_query(self, query: impl AsRef<str>) -> Result<Self> {
-        self.change(method::SET_REQUEST_QUERY, query.as_ref().as_bytes())
+        let query = query.as_ref().as_bytes();
+        if !is_of_target(query) {
+            return Err(Error::invalid("query", query, "a query is percent-encoded ASCII without '#'"));
+        }
+        self.change(method::SET_REQUEST_QUERY, query)
     }
 
     /// Replaces all values of a header.
@@ -188,6 +197,11 @@ impl<'a> Request<'a> {
         self.context.tell(method, payload)?;
         Ok(self)
     }
+}
+
+/// Whether this may stand in a request's target, as the gateway checks it too.
+fn is_of_target(text: &[u8]) -> bool {
+    text.iter().all(|&byte| byte.is_ascii_graphic() && !br#"#"<>\^`{|}"#.contains(&byte))
 }
 
 /// A header that is legal HTTP, as it is sent.

@@ -45,9 +45,7 @@ impl<'a> ResponseStream<'a> {
 
     fn tell(&self, method: u32, data: &[u8]) -> Result {
         self.context.tell(method, data).map_err(|error| match error.kind() {
-            ErrorKind::Closed => {
-                Error::new(ErrorKind::StreamClosed, "nobody reads the response any more: the phase is over")
-            }
+            ErrorKind::Closed => Error::new(ErrorKind::StreamClosed, "nobody reads the response any more"),
             _ => error,
         })
     }
