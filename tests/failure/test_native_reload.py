@@ -142,8 +142,12 @@ def test_reloads_under_load_cost_no_answer_and_each_is_of_one_version(site: Nati
             for client in clients:
                 client.join()
         assert wrong == []
-        eventually(lambda: site.record.count("shutdown v1") == 6, "the old libraries' ends")
-        assert site.record.count("shutdown v2") == 6
+    ends = [
+        site.record.count(f"{what} {version}")
+        for what in ("initialize", "shutdown")
+        for version in ("v1", "v2")
+    ]
+    assert ends == [7, 6, 7, 6]
 
 
 def test_reloads_leave_nothing_behind(site: NativeSite) -> None:
