@@ -15,7 +15,7 @@ use nylon_core::{
     RequestId, ResponseBody, Scheme,
 };
 use nylon_gateway::plugin::{
-    BodySource, Pending, PhaseCall, PluginEntry, PluginHost, ResponseStream, Session,
+    BodySource, BodyUse, Pending, PhaseCall, PluginEntry, PluginHost, ResponseStream, Session,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -274,7 +274,7 @@ impl TestHost {
     fn entry(&self, py: Python<'_>, name: &str) -> PyResult<(Vec<&'static str>, bool, bool)> {
         let traits = self.find(py, name)?.traits();
         let phases = Phase::ALL.into_iter().filter(|phase| traits.phases.contains(*phase));
-        Ok((phases.map(Phase::name).collect(), traits.request_body, traits.stream))
+        Ok((phases.map(Phase::name).collect(), traits.request_body, traits.response_body == BodyUse::ByChunk))
     }
 
     /// Runs one phase: `("next" | "end", None, None)`, or `("error", kind, message)`.

@@ -4,13 +4,13 @@ use super::body::{OutBody, Source};
 use super::flow::{Flow, Verdict};
 use super::live::LiveService;
 use super::service_body::{Broken, ServiceBody};
+use super::whole::{WholeBody, too_large};
 use crate::downstream::Upgrade;
-use crate::respond;
+use crate::plugin::BodyUse;
+use crate::respond::{self, ErrorAnswer};
 use crate::upstream::{Outgoing, forward};
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
-use http_body::Body;
-use http_body_util::BodyExt;
 use nylon_core::{Chunk, Failure, FailureKind, Phase, ResponseBody, TargetPart};
 
 /// What the service needs beside the exchange.
@@ -122,62 +122,107 @@ impl Flow {
             (ResponseBody::Streaming, service) => Source { prefix: None, service },
             (body, _) => Source { prefix: body.bytes().cloned(), service: None },
         };
-        if filters.is_empty() {
-            return match source {
-                Source { prefix: None, service: Some(body) } => {
-                    if touched || body.is_handlers() {
-                        self.drop_framing();
-                    }
-                    self.respond(OutBody::service(body))
-                }
-                Source { prefix, .. } => {
-                    self.drop_framing();
-                    self.respond(OutBody::full(prefix.unwrap_or_default()))
-                }
-            };
+        let uses: Vec<BodyUse> = filters.iter().map(|index| self.body_use(*index)).collect();
+        let asked_first = uses.iter().take_while(|&&uses| uses == BodyUse::OnDemand).count();
+        if uses[asked_first..].iter().all(|&uses| uses == BodyUse::ByChunk) {
+            let mut asked = filters;
+            let by_chunk = asked.split_off(asked_first);
+            return self.filter_on_demand(source, asked, by_chunk, touched).await;
         }
         self.drop_framing();
-        let streams = |flow: &Flow, index: &usize| flow.link(*index).entry.traits().stream;
-        if filters.iter().all(|index| streams(&self, index)) {
-            return self.respond_filtered(source, filters);
+        let mut whole = WholeBody::new(source, self.live.plan.limits.max_body_bytes);
+        if let Some(bytes) = whole.read_on().await {
+            let bytes = self.filter_whole(bytes, &filters).await;
+            self.drop_framing();
+            return self.respond(OutBody::full(bytes));
         }
-        match self.buffer(source).await {
-            Buffered::Whole(bytes) => {
-                let bytes = self.filter_whole(bytes, &filters).await;
+        if let Some(broken) = whole.broken {
+            return self.answer_broken(broken);
+        }
+        let (unwhole, others): (Vec<_>, Vec<_>) =
+            filters.into_iter().partition(|index| self.body_use(*index) == BodyUse::Whole);
+        let mut fail = false;
+        for index in unwhole {
+            fail |= matches!(self.judge(index, Phase::ResponseBodyFilter, too_large()), Verdict::Fail(_));
+        }
+        if fail {
+            return self.answer_instead(respond::RESPONSE_TOO_LARGE);
+        }
+        let (asked, by_chunk) =
+            others.into_iter().partition(|index| self.body_use(*index) == BodyUse::OnDemand);
+        self.filter_on_demand(whole.into_source(), asked, by_chunk, touched).await
+    }
+
+    fn body_use(&self, index: usize) -> BodyUse {
+        self.link(index).entry.traits().response_body
+    }
+
+    /// Calls the filters that may ask for the body, and then leaves what there is of it to those that take it by chunk.
+    async fn filter_on_demand(
+        mut self: Box<Self>,
+        mut source: Source,
+        asked: Vec<usize>,
+        mut by_chunk: Vec<usize>,
+        touched: bool,
+    ) -> Response<OutBody> {
+        let reframed = touched || !asked.is_empty() || !by_chunk.is_empty();
+        for index in asked {
+            let mut body = WholeBody::new(source, self.live.plan.limits.max_body_bytes);
+            let verdict = self.call_with(index, Phase::ResponseBodyFilter, Some(&mut body)).await;
+            let too_large = body.too_large;
+            if let Some(broken) = body.broken.take() {
+                return self.answer_broken(broken);
+            }
+            source = match &self.exchange().response_body {
+                ResponseBody::Replaced(bytes) => Source { prefix: Some(bytes.clone()), service: None },
+                _ => body.into_source(),
+            };
+            match verdict {
+                Verdict::Next => {}
+                Verdict::End => {
+                    by_chunk.clear();
+                    break;
+                }
+                Verdict::Fail(_) if too_large => return self.answer_instead(respond::RESPONSE_TOO_LARGE),
+                Verdict::Fail(kind) => return self.answer_instead(respond::plugin_failure(kind)),
+            }
+        }
+        if !by_chunk.is_empty() || source.prefix.is_some() && source.service.is_some() {
+            self.drop_framing();
+            return self.respond_filtered(source, by_chunk);
+        }
+        match source {
+            Source { prefix: None, service: Some(body) } => {
+                if reframed || body.is_handlers() {
+                    self.drop_framing();
+                }
+                self.respond(OutBody::service(body))
+            }
+            Source { prefix, .. } => {
                 self.drop_framing();
-                self.respond(OutBody::full(bytes))
-            }
-            Buffered::TooLarge(source) => {
-                let (by_chunk, whole): (Vec<_>, Vec<_>) =
-                    filters.into_iter().partition(|i| streams(&self, i));
-                let mut fail = false;
-                for index in whole {
-                    let text =
-                        "the response body is over limits.max_body_bytes; with stream=True it has no limit";
-                    let failure = Failure::new(FailureKind::BodyTooLarge, text);
-                    fail |= matches!(self.judge(index, Phase::ResponseBodyFilter, failure), Verdict::Fail(_));
-                }
-                if fail {
-                    self.answer(respond::RESPONSE_TOO_LARGE);
-                    let bytes = self.exchange().response_body.bytes().cloned().unwrap_or_default();
-                    return self.respond(OutBody::full(bytes));
-                }
-                self.respond_filtered(source, by_chunk)
-            }
-            Buffered::Failed(broken) => {
-                tracing::warn!(request_id = %self.exchange().facts.id, "the response body broke off: {}", broken.text);
-                self.exchange_mut().sent.error = Some(broken.text.into());
-                self.answer(broken.answer);
-                let bytes = self.exchange().response_body.bytes().cloned().unwrap_or_default();
-                self.respond(OutBody::full(bytes))
+                self.respond(OutBody::full(prefix.unwrap_or_default()))
             }
         }
+    }
+
+    /// Ends an exchange whose body broke off before its head was sent.
+    fn answer_broken(mut self: Box<Self>, broken: Broken) -> Response<OutBody> {
+        tracing::warn!(request_id = %self.exchange().facts.id, "the response body broke off: {}", broken.text);
+        self.exchange_mut().sent.error = Some(broken.text.into());
+        self.answer_instead(broken.answer)
+    }
+
+    /// Sends an answer of the gateway's own, past the filters that are left.
+    fn answer_instead(mut self: Box<Self>, answer: ErrorAnswer) -> Response<OutBody> {
+        self.answer(answer);
+        let bytes = self.exchange().response_body.bytes().cloned().unwrap_or_default();
+        self.respond(OutBody::full(bytes))
     }
 
     /// Takes a whole body through the filters. A streaming one among them gets it by chunk all the same.
     async fn filter_whole(&mut self, mut bytes: Bytes, filters: &[usize]) -> Bytes {
         for &index in filters {
-            let verdict = if self.link(index).entry.traits().stream {
+            let verdict = if self.body_use(index) == BodyUse::ByChunk {
                 let mut chunk = Chunk { data: bytes, end_of_stream: true };
                 let verdict = self.filter_pieces(index, &mut chunk).await;
                 bytes = chunk.data;
@@ -198,34 +243,6 @@ impl Flow {
             }
         }
         bytes
-    }
-
-    async fn buffer(&self, mut source: Source) -> Buffered {
-        let limit = self.live.plan.limits.max_body_bytes;
-        let Some(mut service) = source.service.take() else {
-            return Buffered::Whole(source.prefix.unwrap_or_default());
-        };
-        if service.size_hint().exact().is_some_and(|length| length > limit as u64) {
-            return Buffered::TooLarge(Source { prefix: None, service: Some(service) });
-        }
-        let mut whole = Vec::new();
-        loop {
-            match service.frame().await {
-                None => return Buffered::Whole(whole.into()),
-                Some(Err(broken)) => return Buffered::Failed(broken),
-                Some(Ok(frame)) => {
-                    // Trailers cannot follow a body whose filters may have changed it.
-                    let Ok(data) = frame.into_data() else { continue };
-                    whole.extend_from_slice(&data);
-                    if whole.len() > limit {
-                        return Buffered::TooLarge(Source {
-                            prefix: Some(whole.into()),
-                            service: Some(service),
-                        });
-                    }
-                }
-            }
-        }
     }
 
     /// No body follows these heads (RFC 9112, 6.3).
@@ -262,11 +279,4 @@ fn respond_with(head: nylon_core::ResponseHead, body: OutBody) -> Response<OutBo
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
     response
-}
-
-enum Buffered {
-    Whole(Bytes),
-    /// What was read so far, and the rest.
-    TooLarge(Source),
-    Failed(Broken),
 }

@@ -153,6 +153,16 @@ impl Flow {
 
     /// Calls one link for one phase and applies the phase's policy to a failure.
     pub(super) async fn call(&mut self, index: usize, phase: Phase) -> Verdict {
+        self.call_with(index, phase, None).await
+    }
+
+    /// The same, with the response's body for a handler that asks for it.
+    pub(super) async fn call_with(
+        &mut self,
+        index: usize,
+        phase: Phase,
+        response_body: Option<&mut dyn BodySource>,
+    ) -> Verdict {
         let Flow { live, rule, parts, body, exchange, stream: writing, .. } = self;
         let link = &live.rules[*rule].links[index];
         let policy = link.policies.of(phase);
@@ -165,7 +175,7 @@ impl Flow {
             deadline: Instant::now() + policy.timeout,
             session,
             body,
-            response_body: None,
+            response_body: response_body.map(|body| body as &mut dyn BodySource),
             stream: &mut stream,
             recording: false,
         };

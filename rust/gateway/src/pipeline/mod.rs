@@ -16,6 +16,8 @@ mod flow;
 mod answer;
 /// The response body before any filter: a service's, or one that a handler writes.
 mod service_body;
+/// The response body, read whole.
+mod whole;
 /// The response body, filtered or not.
 mod body;
 /// The phase after the last byte.

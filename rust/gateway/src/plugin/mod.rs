@@ -97,8 +97,26 @@ pub struct EntryTraits {
     pub phases: PhaseMask,
     /// `request_filter` finds the request body read (`body=True`).
     pub request_body: bool,
-    /// `response_body_filter` is called by chunk (`stream=True`).
-    pub stream: bool,
+    /// How `response_body_filter` gets the body.
+    pub response_body: BodyUse,
+}
+
+/// How a `response_body_filter` gets the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyUse {
+    /// Read whole before the call.
+    Whole,
+    /// By chunk, one call for each (`stream=True`).
+    ByChunk,
+    /// Only where it asks for it, whole then. A body that it neither reads nor replaces streams past untouched.
+    OnDemand,
+}
+
+impl BodyUse {
+    /// For those that know the first two only.
+    pub fn by_chunk(stream: bool) -> BodyUse {
+        if stream { BodyUse::ByChunk } else { BodyUse::Whole }
+    }
 }
 
 /// One call of one phase.
@@ -115,8 +133,8 @@ pub struct PhaseCall<'a> {
     pub session: &'a mut Session,
     /// Reads the request body for a handler that asks for it during its call.
     pub body: &'a mut dyn BodySource,
-    /// Reads the response body for a handler that asks for it during its call, in a `response_body_filter` whose entry
-    /// wants it on demand. A wait for it moves the deadline back too.
+    /// Reads the response body for a handler that asks for it during its call: with [`BodyUse::OnDemand`], where it has
+    /// not been read before. A wait for it moves the deadline back too.
     pub response_body: Option<&'a mut dyn BodySource>,
     /// Where the host leaves the body of a response that its handler goes on writing: beside an `end` in
     /// `request_filter`, at the moment when the head is known.

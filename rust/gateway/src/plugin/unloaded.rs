@@ -3,7 +3,7 @@
 //! Nobody knows which entries and phases it has, so it has all of them, and each fails: its routes answer 503, unless a
 //! policy says that they do without it.
 
-use super::{EntryTraits, Pending, PhaseCall, PluginEntry, PluginHost, UnknownEntry, reply};
+use super::{BodyUse, EntryTraits, Pending, PhaseCall, PluginEntry, PluginHost, UnknownEntry, reply};
 use nylon_core::{Failure, FailureKind, Outcome, PhaseMask};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,7 @@ struct UnloadedEntry {
 
 impl PluginEntry for UnloadedEntry {
     fn traits(&self) -> EntryTraits {
-        EntryTraits { phases: PhaseMask::ALL, request_body: false, stream: false }
+        EntryTraits { phases: PhaseMask::ALL, request_body: false, response_body: BodyUse::Whole }
     }
 
     fn keeps_sessions(&self) -> bool {

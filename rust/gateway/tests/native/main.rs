@@ -7,6 +7,7 @@ mod client;
 #[allow(dead_code)]
 mod origin;
 
+mod bodies;
 mod deciding;
 mod gateway;
 mod lateness;

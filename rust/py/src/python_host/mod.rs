@@ -27,7 +27,9 @@ use event_loop::EventLoop;
 pub(crate) use event_loop::LoopQueue;
 use nylon_config::plan::Execution;
 use nylon_core::{Context, Decision, Failure, FailureKind};
-use nylon_gateway::plugin::{EntryTraits, Pending, PhaseCall, PluginEntry, PluginHost, UnknownEntry};
+use nylon_gateway::plugin::{
+    BodyUse, EntryTraits, Pending, PhaseCall, PluginEntry, PluginHost, UnknownEntry,
+};
 use pool::Pool;
 use pyo3::prelude::*;
 use residence::Residence;
@@ -197,7 +199,7 @@ impl PluginEntry for PythonEntry {
         EntryTraits {
             phases: self.entry.phases(),
             request_body: self.entry.wants_body(),
-            stream: self.entry.streams(),
+            response_body: BodyUse::by_chunk(self.entry.streams()),
         }
     }
 

@@ -222,7 +222,7 @@ impl Waiting {
     }
 
     /// Reads a body and answers those who want it. The phase's end is there where it came meanwhile; if the exchange goes
-    /// on, the body is read to its end all the same, since a part of it has left its connection already.
+    /// on, the request's body is read to its end all the same, since a part of it has left its connection already.
     async fn read(&self, which: Body, source: &mut dyn BodySource) -> Option<Box<Running>> {
         let mut reading = source.read();
         let mut early: Option<Box<Running>> = None;
@@ -230,10 +230,12 @@ impl Waiting {
             if early.is_none() {
                 early = self.opened.with(take_over).flatten();
             }
-            match &early {
-                Some(over) if over.context.decision() == Some(Decision::End) => return Poll::Ready(None),
-                Some(_) => {}
-                None => self.listen(cx),
+            match (&early, which) {
+                (None, _) => self.listen(cx),
+                // The response's body keeps what was read of it.
+                (Some(_), Body::Response) => return Poll::Ready(None),
+                (Some(over), Body::Request) if ends(over) => return Poll::Ready(None),
+                (Some(_), Body::Request) => {}
             }
             reading.as_mut().poll(cx).map(Some)
         });
@@ -280,6 +282,10 @@ impl Waiting {
             self.opened.answer(number, count, &bytes);
         }
     }
+}
+
+fn ends(over: &Running) -> bool {
+    over.ended.is_none() && over.context.decision() == Some(Decision::End)
 }
 
 impl Drop for Waiting {

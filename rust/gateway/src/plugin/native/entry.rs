@@ -2,7 +2,7 @@
 
 use super::call;
 use super::mapped::Mapped;
-use crate::plugin::{EntryTraits, Pending, PhaseCall, PluginEntry};
+use crate::plugin::{BodyUse, EntryTraits, Pending, PhaseCall, PluginEntry};
 use nylon_core::PhaseMask;
 use std::sync::Arc;
 
@@ -28,4 +28,4 @@ impl PluginEntry for NativeEntry {
 
 /// What is known of an entry whose library announces nothing.
 pub(super) const UNANNOUNCED: EntryTraits =
-    EntryTraits { phases: PhaseMask::ALL, request_body: false, stream: false };
+    EntryTraits { phases: PhaseMask::ALL, request_body: false, response_body: BodyUse::OnDemand };

@@ -6,7 +6,7 @@ use super::library::Library;
 use super::mapped::{Mapped, TooManyLibraries};
 use super::session::{NotOpened, Opened};
 use super::slab;
-use crate::plugin::{EntryTraits, PluginEntry, PluginHost, UnknownEntry};
+use crate::plugin::{BodyUse, EntryTraits, PluginEntry, PluginHost, UnknownEntry};
 use nylon_config::plan::CallbackMemory;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -66,8 +66,11 @@ impl NativeHost {
             }
         };
         let entry = |entry: super::AnnouncedEntry| {
-            let traits =
-                EntryTraits { phases: entry.phases, request_body: entry.request_body, stream: entry.stream };
+            let traits = EntryTraits {
+                phases: entry.phases,
+                request_body: entry.request_body,
+                response_body: BodyUse::by_chunk(entry.stream),
+            };
             Arc::new(Entry { mapped, name: entry.name.into(), traits })
         };
         let announced = announced.map(|entries| entries.into_iter().map(entry).collect());

@@ -5,7 +5,7 @@
 //! group says that it lacks it. The request body is not read ahead for an unknown entry: a worker that needs
 //! it asks for it. A response body goes by chunk only if every worker that filters it takes chunks.
 
-use crate::plugin::EntryTraits;
+use crate::plugin::{BodyUse, EntryTraits};
 use nylon_core::{Phase, PhaseMask};
 use nylon_wire::EntryShape;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Known {
         EntryTraits {
             phases: PhaseMask::from_bits(bits as u8),
             request_body: bits & BODY != 0,
-            stream: bits & STREAM != 0,
+            response_body: BodyUse::by_chunk(bits & STREAM != 0),
         }
     }
 

@@ -10,7 +10,7 @@
 use super::connection::Connection;
 use super::session::Served;
 use super::workers::Group;
-use crate::plugin::EntryTraits;
+use crate::plugin::{BodyUse, EntryTraits};
 use nylon_config::plan::GroupShare;
 use nylon_core::{Phase, PhaseMask};
 use nylon_wire::{GroupSubjects, SubjectError};
@@ -113,8 +113,10 @@ impl Groups {
         EntryTraits {
             phases: traits().fold(PhaseMask::NONE, |all, one| all.union(one.phases)),
             request_body: traits().any(|one| one.request_body),
-            stream: traits().any(|one| filters_body(&one))
-                && traits().filter(filters_body).all(|one| one.stream),
+            response_body: BodyUse::by_chunk(
+                traits().any(|one| filters_body(&one))
+                    && traits().filter(filters_body).all(|one| one.response_body == BodyUse::ByChunk),
+            ),
         }
     }
 }

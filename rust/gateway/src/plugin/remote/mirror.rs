@@ -10,7 +10,7 @@
 use super::RemoteEntry;
 use super::call::{self, remote_session};
 use super::groups::{Groups, Share};
-use crate::plugin::{BodySource, Pending, PhaseCall, Session};
+use crate::plugin::{BodySource, BodyUse, Pending, PhaseCall, Session};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use http::StatusCode;
@@ -121,8 +121,8 @@ impl MirrorEntry {
         let traits = self.entry.serving().known.traits();
         let phase = call.call.phase;
         // Of a body that the one takes by chunk and the other as a whole there is nothing to compare.
-        let other_shape =
-            phase == Phase::ResponseBodyFilter && traits.stream != call.exchange.chunk.is_some();
+        let by_chunk = traits.response_body == BodyUse::ByChunk;
+        let other_shape = phase == Phase::ResponseBodyFilter && by_chunk != call.exchange.chunk.is_some();
         if !traits.phases.contains(phase) || other_shape {
             return None;
         }

@@ -340,6 +340,7 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::BodyUse;
     use nylon_core::PhaseMask;
     use nylon_wire::EntryInfo;
 
@@ -363,7 +364,11 @@ mod tests {
         let group = group();
         let auth = group.entry("auth");
         assert_eq!(auth.traits().phases, PhaseMask::ALL);
-        assert!(auth.keeps_sessions() && !auth.traits().request_body && !auth.traits().stream);
+        assert!(
+            auth.keeps_sessions()
+                && !auth.traits().request_body
+                && auth.traits().response_body == BodyUse::Whole
+        );
         group.joined(info("w1", &[Phase::RequestFilter]));
         assert_eq!(group.entry("other").traits().phases, PhaseMask::ALL);
     }
@@ -390,9 +395,9 @@ mod tests {
         let mut streaming = info("w1", &[Phase::ResponseBodyFilter]);
         streaming.entries[0].shape.stream = true;
         group.joined(streaming);
-        assert!(auth.traits().stream);
+        assert_eq!(auth.traits().response_body, BodyUse::ByChunk);
         group.joined(info("w2", &[Phase::ResponseBodyFilter]));
-        assert!(!auth.traits().stream);
+        assert_eq!(auth.traits().response_body, BodyUse::Whole);
     }
 
     #[test]
