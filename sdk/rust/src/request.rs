@@ -148,9 +148,11 @@ impl<'a> Request<'a> {
     /// Replaces its method.
     pub fn set_method(self, method: impl AsRef<str>) -> Result<Self> {
         let text = method.as_ref().as_bytes();
-        Method::from_bytes(text)
-            .map_err(|_| Error::invalid("method", text, "a method is a token, such as GET"))?;
-        self.change(method::SET_REQUEST_METHOD, text)
+        match Method::from_bytes(text) {
+            Ok(Method::CONNECT) => Err(Error::invalid("method", text, "a gateway does not open tunnels")),
+            Ok(_) => self.change(method::SET_REQUEST_METHOD, text),
+            Err(_) => Err(Error::invalid("method", text, "a method is a token, such as GET")),
+        }
     }
 
     /// Replaces its path; the query stays.
