@@ -23,6 +23,7 @@ __all__ = [
     "Headers",
     "LoopQueue",
     "PhaseHandler",
+    "PluginProcess",
     "Registry",
     "Request",
     "Response",
@@ -476,6 +477,24 @@ class LoopQueue:
 
     def take(self) -> list[tuple[Callable[[Context], Coroutine[Any, Any, None]], Context]]:
         """The handlers to be started now."""
+
+@final
+class PluginProcess:
+    """The process of one plugin, which a gateway started. Use `nylon.isolation`."""
+
+    @staticmethod
+    def take() -> PluginProcess:
+        """Takes this process's standard input, where a gateway says what to run. Raises `GatewayError`."""
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What to run."""
+
+    def refuse(self, why: str) -> None:
+        """Says why the plugin cannot run."""
+
+    def serve(self, plugin: NylonPlugin) -> None:
+        """Initializes `plugin`, says so and serves until the gateway ends; then ends the plugin."""
 
 @final
 class GatewayCore:

@@ -31,27 +31,34 @@ _own = str(Path(__file__).parent) + os.sep
 class _FreshLoader(importlib.machinery.SourceFileLoader):
     """Compiles the file as it is now: a ``.pyc`` would count as fresh until the second of the change is over."""
 
+    source: bytes | None = None
+    """What to compile instead."""
+
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
-        code: CodeType = self.source_to_code(self.get_data(path), path)
+        source = self.get_data(path) if self.source is None else self.source
+        code: CodeType = self.source_to_code(source, path)
         return code
 
 
-def load_file(path: str, attribute: str = "plugin") -> NylonPlugin:
+def load_file(path: str, attribute: str = "plugin", source: bytes | None = None) -> NylonPlugin:
     """Loads a plugin from a Python file. Its directory is put on ``sys.path``, as Python does for a script.
+
+    ``source`` is what the file held when somebody else read it.
 
     Raises:
         PluginError: there is no such file, it does not compile, importing it raised, or the attribute is missing
             or no plugin. The text names file and line.
     """
     file = Path(path).resolve()
-    if not file.is_file():
+    if source is None and not file.is_file():
         raise PluginError(f"{path}: there is no such file")
     _put_on_path(str(file.parent))
     name = f"_nylon_plugin_{next(_numbers)}_{file.stem}"
     if file.suffix != ".py":
         raise PluginError(f"{path}: a Python plugin is a .py file")
     loader = _FreshLoader(name, str(file))
+    loader.source = source
     spec = importlib.util.spec_from_file_location(name, file, loader=loader)
     assert spec is not None  # a loader was given
     module = importlib.util.module_from_spec(spec)

@@ -62,6 +62,11 @@ def python_inline(place: Place) -> Config:
     return {**python(place), "execution": "inline"}
 
 
+def python_process(place: Place) -> Config:
+    """In a process of its own."""
+    return {**python(place), "isolation": "process"}
+
+
 def remote(place: Place) -> Config:
     """On a worker behind NATS."""
     return python_worker(place, "hooked")
@@ -89,6 +94,7 @@ def python_worker(place: Place, transport: str) -> Config:
 HOSTS: dict[str, Callable[[Place], Config]] = {
     "python": python,
     "python-inline": python_inline,
+    "python-process": python_process,
     "remote": remote,
     "remote-plain": remote_plain,
 }

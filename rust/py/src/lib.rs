@@ -25,6 +25,8 @@ mod dispatch;
 mod python_host;
 /// A gateway as a Python object.
 mod gateway;
+/// The process of one plugin.
+mod isolation;
 /// A worker's call from the broker's bytes to its answer.
 mod worker;
 /// A worker's proof of who it is to the broker.
@@ -48,6 +50,8 @@ mod _core {
     use super::errors::_error_names;
     #[pymodule_export]
     use super::gateway::{GatewayCore, start_logging};
+    #[pymodule_export]
+    use super::isolation::PluginProcess;
     #[pymodule_export]
     use super::python_host::LoopQueue;
     #[pymodule_export]

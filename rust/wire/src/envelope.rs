@@ -96,10 +96,16 @@ pub enum Kind {
     Info,
     /// Worker to everybody: I take no new sessions.
     Leave,
+    /// Gateway to a plugin's own process: what to run.
+    Start,
+    /// A plugin's own process to its gateway: it cannot run.
+    Refusal,
+    /// Gateway to a plugin's own process: end.
+    Stop,
 }
 
 impl Kind {
-    const ALL: [Kind; 15] = [
+    const ALL: [Kind; 18] = [
         Kind::Call,
         Kind::Reply,
         Kind::Ack,
@@ -115,6 +121,9 @@ impl Kind {
         Kind::Close,
         Kind::Info,
         Kind::Leave,
+        Kind::Start,
+        Kind::Refusal,
+        Kind::Stop,
     ];
 
     /// The name in a frame's `t`.
@@ -135,6 +144,9 @@ impl Kind {
             Kind::Close => "close",
             Kind::Info => "info",
             Kind::Leave => "leave",
+            Kind::Start => "start",
+            Kind::Refusal => "refusal",
+            Kind::Stop => "stop",
         }
     }
 }

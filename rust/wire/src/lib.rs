@@ -36,6 +36,8 @@ pub mod transfer;
 pub mod session;
 /// What a worker says of itself.
 pub mod worker;
+/// First and last frames between a gateway and a process that runs one plugin for it.
+pub mod process;
 /// The subjects that frames travel on.
 pub mod subjects;
 
@@ -44,6 +46,7 @@ pub use call::{BodyPart, CallFrame, CallMeta, encode_call};
 pub use chunk::{ChunkFrame, CreditFrame};
 pub use envelope::{CallId, Envelope, Kind, SessionId, Text, VERSION};
 pub use error::WireError;
+pub use process::{Refusal, Start, Stop};
 pub use reply::Reply;
 pub use session::Close;
 pub use sign::{Ack, Busy, Claim, Grant, Probe, Unknown};

@@ -13,6 +13,8 @@ pub mod native;
 pub mod remote;
 /// A plugin that could not be loaded.
 mod unloaded;
+/// Plugins in processes of their own.
+pub mod process;
 /// Where frames are written.
 mod buffer;
 /// Bodies that travel in parts.

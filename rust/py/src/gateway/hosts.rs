@@ -4,13 +4,14 @@
 //! knows of its workers, the connection to the broker. So a reload that changes one plugin is noticed by that one
 //! only.
 
+use super::isolated;
 use super::recipe::{Recipe, code, python_code};
 use crate::dispatch::describe;
 use crate::errors::ErrorClass;
 use crate::python_host::{PythonHost, Settings};
 use crate::text;
 use nylon_config::plan::{
-    Broker, CallbackMemory, Messaging, OnLoadError, Plan, Plugin, PluginKind, PythonSource,
+    Broker, CallbackMemory, Isolation, Messaging, OnLoadError, Plan, Plugin, PluginKind, PythonSource,
 };
 use nylon_gateway::plugin::native::{Library, NativeHost, NativeSettings};
 use nylon_gateway::plugin::remote::{Connection, RemoteHost};
@@ -112,8 +113,8 @@ impl Ingredients<'_, '_> {
 
     fn loaded(&self, plugin: &Plugin, made: &[Arc<Hosted>]) -> PyResult<Arc<Hosted>> {
         let known = self.before.iter().find(|known| known.name == plugin.name);
-        if plugin.isolation.is_some() {
-            return Err(self.refused(plugin, "`isolation: process` is not available in this version"));
+        if let Some(isolation) = plugin.isolation {
+            return self.isolated(plugin, isolation, known);
         }
         match &plugin.kind {
             PluginKind::Native { file, callback_memory } => {
@@ -193,6 +194,41 @@ impl Ingredients<'_, '_> {
     fn refused(&self, plugin: &Plugin, why: &str) -> PyErr {
         let found = plugin.location.diagnostic(format!("plugin `{}`: {why}", plugin.name));
         ErrorClass::ConfigError.error(self.py, found.to_string())
+    }
+
+    /// A plugin in processes of its own.
+    fn isolated(
+        &self,
+        plugin: &Plugin,
+        isolation: Isolation,
+        known: Option<&Arc<Hosted>>,
+    ) -> PyResult<Arc<Hosted>> {
+        let (kind, told) = match &plugin.kind {
+            PluginKind::Python { source, execution, threads } => {
+                if self.objects.contains(&plugin.name)? {
+                    const WHY: &str = "a plugin given as an object is in this process, and `isolation: process` cannot \
+                                       take it to another one: name its file (`file: x.py`) or its module";
+                    return Err(self.refused(plugin, WHY));
+                }
+                ("python", isolated::python_recipe(self.plan, plugin, source, *execution, *threads))
+            }
+            PluginKind::Native { .. } => {
+                return Err(self.refused(plugin, "native plugins are not available in this version"));
+            }
+            // Validation refuses it.
+            PluginKind::Messaging { .. } => {
+                return Err(self.refused(plugin, "workers are processes of their own already"));
+            }
+        };
+        let recipe = Recipe::Isolated { isolation, told: told.clone() };
+        if let Some(known) = known
+            && known.recipe.is_same_as(&recipe)
+        {
+            return Ok(known.clone());
+        }
+        let host = isolated::start(self.py, plugin, kind, isolation, told);
+        let host = host.map_err(|error| blame(self.py, plugin, error))?;
+        Ok(Arc::new(Hosted { name: plugin.name.clone(), host: Arc::new(host), object: None, recipe }))
     }
 
     fn python(&self, plugin: &Plugin, object: &Bound<'_, PyAny>, settings: Settings) -> PyResult<PythonHost> {

@@ -7,6 +7,8 @@
 mod hosts;
 /// What a host is made from.
 mod recipe;
+/// Plugins in processes of their own.
+mod isolated;
 /// What a reload has replaced.
 mod retirement;
 

@@ -1,6 +1,6 @@
 //! What a host is made from, so that a reload can tell whether it would be another one.
 
-use nylon_config::plan::{CallbackMemory, Execution, Messaging, PythonSource, Workers};
+use nylon_config::plan::{CallbackMemory, Execution, Isolation, Messaging, PythonSource, Workers};
 use nylon_gateway::plugin::remote::Connection;
 use pyo3::prelude::*;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,6 +18,12 @@ pub(super) enum Recipe {
         code: Option<u64>,
         /// The plugin, where it was given as an object.
         given: Option<Py<PyAny>>,
+    },
+    /// In processes of its own.
+    Isolated {
+        isolation: Isolation,
+        /// What they are told to run, its code included.
+        told: serde_json::Value,
     },
     Remote {
         /// With its servers resolved.
@@ -75,6 +81,10 @@ impl Recipe {
             ) => {
                 (file, callback_memory, config, code) == (its_file, its_callback_memory, its_config, its_code)
             }
+            (
+                Recipe::Isolated { isolation, told },
+                Recipe::Isolated { isolation: its_isolation, told: its_told },
+            ) => (isolation, told) == (its_isolation, its_told),
             _ => false,
         }
     }

@@ -103,6 +103,13 @@ impl PythonHost {
     }
 }
 
+impl PythonHost {
+    /// The names of its entries.
+    pub(crate) fn entry_names(&self) -> Vec<String> {
+        self.entries.iter().map(|entry| entry.entry.name().to_owned()).collect()
+    }
+}
+
 /// Learns what the plugin registers, and starts the threads that its handlers need.
 fn start_threads(
     lifetime: &Bound<'_, PyAny>,
@@ -158,10 +165,7 @@ impl PluginHost for PythonHost {
     fn entry(&self, name: &str) -> Result<Arc<dyn PluginEntry>, UnknownEntry> {
         match self.entries.iter().find(|entry| entry.entry.name() == name) {
             Some(entry) => Ok(entry.clone()),
-            None => Err(UnknownEntry {
-                name: name.to_owned(),
-                known: self.entries.iter().map(|entry| entry.entry.name().to_owned()).collect(),
-            }),
+            None => Err(UnknownEntry { name: name.to_owned(), known: self.entry_names() }),
         }
     }
 

@@ -67,7 +67,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Between half of the pause and one and a half, so that many do not come back in step.
-pub(super) fn jittered(pause: Duration) -> Duration {
+pub(in crate::plugin) fn jittered(pause: Duration) -> Duration {
     pause / 2 + pause.mul_f64((random() >> 11) as f64 / (1u64 << 53) as f64)
 }
 

@@ -68,6 +68,7 @@ mod orphans;
 mod session;
 
 pub use connection::Connection;
+pub(in crate::plugin) use connection::jittered;
 pub use counters::Counts;
 pub(crate) use lane::host_lanes;
 

@@ -1,0 +1,82 @@
+//! A body that did not come along with its call, fetched from the gateway when a handler asks for it.
+
+use super::Desk;
+use crate::plugin::BodySource;
+use crate::plugin::buffer::in_buffer;
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use nylon_core::{Failure, FailureKind};
+use nylon_wire::limits::WINDOW;
+use nylon_wire::{BodyFrame, CallId, Incoming, Part, ReadFrame, Which};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// The bodies of one call that the gateway has.
+pub(super) struct GatewaySource {
+    desk: Rc<Desk>,
+    id: CallId,
+    frames: mpsc::Receiver<BodyFrame>,
+    request: Option<Result<Bytes, Failure>>,
+}
+
+impl GatewaySource {
+    pub(super) fn new(desk: &Rc<Desk>, id: CallId, frames: mpsc::Receiver<BodyFrame>) -> GatewaySource {
+        GatewaySource { desk: desk.clone(), id, frames, request: None }
+    }
+
+    /// The whole body, and the time that is left for the result. The gateway's clock bounds the wait.
+    pub(super) async fn fetch(&mut self, which: Which) -> Result<(Bytes, Duration), Failure> {
+        let mut parts = Incoming::new(WINDOW);
+        self.ask(which, WINDOW)?;
+        loop {
+            let Some(frame) = self.frames.recv().await else {
+                return Err(Failure::new(FailureKind::Cancelled, "the call was given up"));
+            };
+            if frame.which != which {
+                continue;
+            }
+            let part: Part = frame.body?;
+            if part.is_whole() {
+                return Ok((part.data, frame.remaining));
+            }
+            let taken = parts.take(&part, u64::MAX);
+            let complete = taken.map_err(|why| {
+                Failure::new(FailureKind::Protocol, format!("the gateway's body was broken off: {why}"))
+            })?;
+            if complete {
+                return Ok((parts.into_body(), frame.remaining));
+            }
+            if let Some(up_to) = parts.room() {
+                self.ask(which, up_to)?;
+            }
+        }
+    }
+
+    fn ask(&self, which: Which, up_to: u64) -> Result<(), Failure> {
+        let worker = self.desk.worker.clone();
+        let read = ReadFrame { id: self.id, worker, which, up_to: Some(up_to) };
+        let frame = in_buffer(|out| read.encode(out)).map_err(|why| {
+            Failure::new(FailureKind::Protocol, format!("the body cannot be asked for: {why}"))
+        })?;
+        let gone = |_| Failure::new(FailureKind::Cancelled, "the gateway is gone");
+        self.desk.outbox.send(frame).map_err(gone)
+    }
+}
+
+impl BodySource for GatewaySource {
+    fn read(&mut self) -> LocalBoxFuture<'_, Result<Bytes, Failure>> {
+        Box::pin(async move {
+            if let Some(read) = &self.request {
+                return read.clone();
+            }
+            let read = self.fetch(Which::Request).await.map(|(body, _)| body);
+            self.request = Some(read.clone());
+            read
+        })
+    }
+
+    fn limit(&self) -> usize {
+        self.desk.max_body_bytes
+    }
+}

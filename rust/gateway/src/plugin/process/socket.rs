@@ -1,0 +1,297 @@
+//! The socket between a gateway and a plugin's own process, the same at both ends: frames behind their length.
+//!
+//! Whoever has a frame writes it himself, at once, where the socket takes it: a call then costs no hand-over between
+//! threads on its way out. What the socket does not take waits in the outbox, which the one task that also reads
+//! sends on. Bodies wait for room in it, so what waits is bounded.
+
+use bytes::{Bytes, BytesMut};
+use nylon_wire::WireError;
+use nylon_wire::limits::MAX_FRAME;
+use socket2::SockRef;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+use tokio::time::timeout_at;
+
+/// Bytes that may wait before those who can wait do so.
+const ROOM: usize = 1 << 20;
+/// Bytes of a frame's length.
+const PREFIX: usize = 4;
+/// What is read at once, as long as no larger frame is on its way.
+const READ: usize = 64 * 1024;
+/// Frames up to this size are copied out of the read buffer, which they would keep alive whole.
+const COPY_UP_TO: usize = 16 * 1024;
+/// Slices that are handed to the system at once.
+const SLICES: usize = 16;
+
+#[cfg(target_os = "linux")]
+const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+#[cfg(not(target_os = "linux"))]
+const FLAGS: i32 = libc::MSG_DONTWAIT;
+
+/// The other side is gone.
+#[derive(Debug)]
+pub(super) struct Closed;
+
+/// Why a frame was not sent.
+pub(super) enum Unsent {
+    Closed,
+    /// The other side takes nothing, and the time is up.
+    TimedOut,
+}
+
+/// The way out. Any thread may use it.
+pub(super) struct Outbox {
+    socket: StdStream,
+    waiting: Mutex<Waiting>,
+    /// Something waits.
+    filled: Notify,
+    /// There is room again, or nothing can be sent any more.
+    drained: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// Lengths and frames in turn.
+    pieces: VecDeque<Bytes>,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Outbox {
+    /// The way out of `socket`, which must not block.
+    pub(super) fn new(socket: StdStream) -> Outbox {
+        let (filled, drained) = (Notify::new(), Notify::new());
+        Outbox { socket, waiting: Mutex::default(), filled, drained }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // The queue is changed whole pieces at a time.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a frame, or puts it behind what waits. For frames that are small or whose number is bounded.
+    pub(super) fn send(&self, frame: Bytes) -> Result<(), Closed> {
+        let Some(length) = u32::try_from(frame.len()).ok().filter(|_| frame.len() <= MAX_FRAME) else {
+            // The encoder refuses such a frame.
+            return Err(Closed);
+        };
+        let mut waiting = self.waiting();
+        if waiting.closed {
+            return Err(Closed);
+        }
+        let was_empty = waiting.pieces.is_empty();
+        waiting.bytes += PREFIX + frame.len();
+        waiting.pieces.push_back(Bytes::copy_from_slice(&length.to_be_bytes()));
+        waiting.pieces.push_back(frame);
+        if !was_empty {
+            return Ok(());
+        }
+        match self.push(&mut waiting) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                drop(waiting);
+                self.filled.notify_one();
+                Ok(())
+            }
+            Err(_) => Err(Closed),
+        }
+    }
+
+    /// The same, once there is room.
+    pub(super) async fn send_by(&self, frame: Bytes, deadline: Instant) -> Result<(), Unsent> {
+        loop {
+            let drained = self.drained.notified();
+            tokio::pin!(drained);
+            // Registered before the look, so that no room is made in between unseen.
+            drained.as_mut().enable();
+            if self.has_room() {
+                return self.send(frame).map_err(|Closed| Unsent::Closed);
+            }
+            if timeout_at(deadline.into(), drained).await.is_err() {
+                return Err(Unsent::TimedOut);
+            }
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        !self.waiting().pieces.is_empty()
+    }
+
+    /// Whether somebody who can wait need not. What is closed says it at once.
+    fn has_room(&self) -> bool {
+        let waiting = self.waiting();
+        waiting.closed || waiting.bytes < ROOM
+    }
+
+    /// Gives the system what it takes.
+    fn push(&self, waiting: &mut Waiting) -> io::Result<()> {
+        let socket = SockRef::from(&self.socket);
+        while !waiting.pieces.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = waiting.pieces.len().min(SLICES);
+            for (slice, piece) in slices.iter_mut().zip(&waiting.pieces) {
+                *slice = IoSlice::new(piece);
+            }
+            let mut sent = match socket.send_vectored_with_flags(&slices[..count], FLAGS) {
+                Ok(sent) => sent,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        waiting.close();
+                        self.drained.notify_waiters();
+                    }
+                    return Err(error);
+                }
+            };
+            let had_room = waiting.bytes < ROOM;
+            waiting.bytes -= sent;
+            if !had_room && waiting.bytes < ROOM {
+                self.drained.notify_waiters();
+            }
+            while let Some(piece) = waiting.pieces.front_mut() {
+                if piece.len() > sent {
+                    bytes::Buf::advance(piece, sent);
+                    break;
+                }
+                sent -= piece.len();
+                waiting.pieces.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is sent any more; whoever waits is told.
+    pub(super) fn close(&self) {
+        self.waiting().close();
+        self.drained.notify_waiters();
+        self.filled.notify_one();
+    }
+
+    /// Tells the other side that nothing follows, once what waits is sent.
+    async fn finish(&self, stream: &UnixStream) {
+        self.drain(stream).await;
+        self.close();
+        // Where the other side is gone already there is nobody to tell.
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Sends what waits, until there is nothing.
+    async fn drain(&self, stream: &UnixStream) {
+        while self.is_waiting() {
+            if stream.writable().await.is_err() {
+                return self.close();
+            }
+            // An error has closed the outbox; a socket that is full is waited for again.
+            let _ = stream.try_io(Interest::WRITABLE, || self.push(&mut self.waiting()));
+        }
+    }
+}
+
+impl Waiting {
+    fn close(&mut self) {
+        *self = Waiting { closed: true, ..Waiting::default() };
+    }
+}
+
+/// The way in, and the sending of what waits: of one task.
+pub(super) struct Stream {
+    stream: UnixStream,
+    buffer: BytesMut,
+}
+
+/// What comes next.
+pub(super) enum Came {
+    Frame(Bytes),
+    /// The other side is gone, or sends nothing any more.
+    Ended,
+}
+
+impl Stream {
+    /// Both ways over `socket`. In a tokio runtime.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn over(socket: StdStream) -> io::Result<(Stream, Outbox)> {
+        socket.set_nonblocking(true)?;
+        let outbox = Outbox::new(socket.try_clone()?);
+        Ok((Stream { stream: UnixStream::from_std(socket)?, buffer: BytesMut::new() }, outbox))
+    }
+
+    /// The next frame; meanwhile what waits in the outbox is sent. Nothing is lost where the future is dropped.
+    ///
+    /// # Errors
+    /// When what comes is no frame.
+    pub(super) async fn next(&mut self, outbox: &Outbox) -> Result<Came, WireError> {
+        loop {
+            if let Some(frame) = self.take()? {
+                return Ok(Came::Frame(frame));
+            }
+            self.make_room();
+            tokio::select! {
+                // What comes in is what handlers and clients wait for.
+                biased;
+                readable = self.stream.readable() => {
+                    if readable.is_err() {
+                        return Ok(Came::Ended);
+                    }
+                    match self.stream.try_read_buf(&mut self.buffer) {
+                        Ok(0) => return Ok(Came::Ended),
+                        Ok(_) => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(_) => return Ok(Came::Ended),
+                    }
+                }
+                () = async {
+                    // What an earlier look here left over has told of itself already.
+                    if !outbox.is_waiting() {
+                        outbox.filled.notified().await;
+                    }
+                    outbox.drain(&self.stream).await;
+                } => {}
+            }
+        }
+    }
+
+    /// Tells the other side that nothing follows.
+    pub(super) async fn finish(&self, outbox: &Outbox) {
+        outbox.finish(&self.stream).await;
+    }
+
+    /// The length of the frame that begins the buffer, where so much of it is here.
+    fn length(&self) -> Result<Option<usize>, WireError> {
+        let Some(prefix) = self.buffer.first_chunk::<PREFIX>() else { return Ok(None) };
+        match u32::from_be_bytes(*prefix) as usize {
+            length if length <= MAX_FRAME => Ok(Some(length)),
+            _ => Err(WireError::TooLarge { what: "a frame", limit: MAX_FRAME }),
+        }
+    }
+
+    fn take(&mut self) -> Result<Option<Bytes>, WireError> {
+        let Some(length) = self.length()?.filter(|length| self.buffer.len() >= PREFIX + length) else {
+            return Ok(None);
+        };
+        if length > COPY_UP_TO {
+            let _ = self.buffer.split_to(PREFIX);
+            return Ok(Some(self.buffer.split_to(length).freeze()));
+        }
+        let frame = Bytes::copy_from_slice(&self.buffer[PREFIX..PREFIX + length]);
+        bytes::Buf::advance(&mut self.buffer, PREFIX + length);
+        Ok(Some(frame))
+    }
+
+    /// Room for what is read next: all that is missing of a large frame, step by step as it really comes.
+    fn make_room(&mut self) {
+        let missing = match self.length() {
+            Ok(Some(length)) => (PREFIX + length).saturating_sub(self.buffer.len()),
+            _ => 0,
+        };
+        self.buffer.reserve(missing.clamp(READ, 1 << 20));
+    }
+}

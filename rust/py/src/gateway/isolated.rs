@@ -1,0 +1,111 @@
+//! Plugins in processes of their own: what such a process is told to run, and how it is started.
+//!
+//! A process gets all of it over its socket: nothing of a configuration, which may hold secrets, stands in its
+//! arguments, where everybody on the machine could read it. A Python plugin's file travels as it was when the gateway
+//! loaded it, so that a process that is started again runs what the others run.
+
+use crate::errors::ErrorClass;
+use nylon_config::plan::{Execution, Isolation, Plan, Plugin, PythonSource};
+use nylon_gateway::plugin::process::{ProcessHost, ProcessSettings};
+use pyo3::prelude::*;
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+/// How often a start is interrupted to look for Ctrl-C.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// What the processes of a Python plugin run.
+pub(super) fn python_recipe(
+    plan: &Plan,
+    plugin: &Plugin,
+    source: &PythonSource,
+    execution: Execution,
+    threads: usize,
+) -> Value {
+    let source = match source {
+        PythonSource::File { path, attribute } => {
+            // A byte for each character: a file may be in any encoding. One that cannot be read is an error there.
+            let text = std::fs::read(path).ok();
+            let text = text.map(|text| text.into_iter().map(char::from).collect::<String>());
+            json!({ "file": absolute(path), "attribute": attribute, "text": text })
+        }
+        PythonSource::Module { module, attribute } => json!({ "module": module, "attribute": attribute }),
+    };
+    json!({
+        "plugin": plugin.name,
+        "python": source,
+        "inline": execution == Execution::Inline,
+        "threads": threads,
+        "config": plugin.config,
+        "max_body_bytes": plan.limits.max_body_bytes,
+    })
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+/// Starts the processes and waits until each runs the plugin, for as long as that takes.
+///
+/// # Errors
+/// What the plugin's loading or its `initialize` raised there, or how a process died of it.
+pub(super) fn start(
+    py: Python<'_>,
+    plugin: &Plugin,
+    kind: &'static str,
+    isolation: Isolation,
+    recipe: Value,
+) -> PyResult<ProcessHost> {
+    let failed = |why: String| ErrorClass::PluginError.error(py, why);
+    let (program, path) = interpreter(py)?;
+    let settings = ProcessSettings {
+        name: plugin.name.clone(),
+        kind,
+        processes: isolation.processes,
+        program,
+        recipe: Box::new(move |number| {
+            let mut recipe = recipe.clone();
+            recipe["number"] = json!(number + 1);
+            recipe["path"] = json!(path);
+            recipe.to_string().into_bytes()
+        }),
+    };
+    let cannot = |error| failed(format!("its processes cannot be started: {error}"));
+    let mut starting = py.detach(|| ProcessHost::start(settings)).map_err(cannot)?;
+    let started = loop {
+        match py.detach(|| starting.wait(SLICE)) {
+            Ok(true) => return Ok(starting.into_host()),
+            Ok(false) => {}
+            Err(why) => break failed(why),
+        }
+        if let Err(interrupt) = py.check_signals() {
+            break interrupt;
+        }
+    };
+    py.detach(|| drop(starting));
+    Err(started)
+}
+
+/// The interpreter that a process runs, what it runs, and where it finds modules: as this one does.
+fn interpreter(py: Python<'_>) -> PyResult<(Vec<OsString>, Vec<String>)> {
+    const BEGIN: &str = "from nylon.isolation import main; raise SystemExit(main())";
+    let sys = py.import("sys")?;
+    let executable: Option<OsString> = sys.getattr("executable")?.extract()?;
+    let Some(executable) = executable.filter(|executable| !executable.is_empty()) else {
+        let why = "`isolation: process` starts processes with sys.executable, which this program does not have: set it \
+                   to a Python interpreter that can import nylon";
+        return Err(ErrorClass::PluginError.error(py, why));
+    };
+    // What is no text cannot be imported from either.
+    let path: Vec<String> =
+        sys.getattr("path")?.try_iter()?.filter_map(|place| place.ok()?.extract().ok()).collect();
+    // The path comes first: it says where nylon is, however this program found it.
+    let code = format!("import sys; sys.path[:] = {}; {BEGIN}", py_list(py, &path)?);
+    Ok((vec![executable, "-c".into(), code.into()], path))
+}
+
+fn py_list(py: Python<'_>, path: &[String]) -> PyResult<String> {
+    Ok(path.to_vec().into_pyobject(py)?.repr()?.to_string())
+}
