@@ -12,7 +12,7 @@ use crate::plugin::reply::{apply, finished};
 use crate::plugin::{BodySource, Pending, PhaseCall, ResponseStream, Session};
 use bytes::Bytes;
 use nylon_config::plan::PhasePolicy;
-use nylon_core::{Call, Exchange, Failure, FailureKind, Outcome, RequestBody};
+use nylon_core::{Call, Exchange, Failure, FailureKind, Outcome, RequestBody, ResponseBody};
 use nylon_wire::limits::{INLINE_BODY, MAX_FRAME};
 use nylon_wire::{
     BodyFrame, CallId, CallMeta, ChunkFrame, CreditFrame, Kind, ReadFrame, Reply, SessionId, Which,
@@ -25,7 +25,8 @@ use tokio::time::timeout_at;
 
 /// Starts a call.
 pub(super) fn run<'a>(entry: &'a ProcessEntry, call: PhaseCall<'a>) -> Pending<'a> {
-    let PhaseCall { exchange, call, policy, deadline, session, body, stream, recording: _ } = call;
+    let PhaseCall { exchange, call, policy, deadline, session, body, response_body, stream, recording: _ } =
+        call;
     if !entry.traits.phases.contains(call.phase) {
         return Pending::Ready(finished(exchange, Outcome::Next, None));
     }
@@ -34,8 +35,18 @@ pub(super) fn run<'a>(entry: &'a ProcessEntry, call: PhaseCall<'a>) -> Pending<'
         let counted = InFlight::new(&entry.shared.in_flight);
         let bodies = Bodies::new(body.limit() as u64);
         let id = CallId(entry.shared.new_id());
-        let mut running =
-            Running { entry, exchange, call, policy, deadline, id, body, bodies, counted: Some(counted) };
+        let mut running = Running {
+            entry,
+            exchange,
+            call,
+            policy,
+            deadline,
+            id,
+            body,
+            response_body,
+            bodies,
+            counted: Some(counted),
+        };
         let result = running.result(session, stream).await;
         let Running { exchange, call, .. } = running;
         match result {
@@ -81,6 +92,7 @@ struct Running<'a> {
     deadline: Instant,
     id: CallId,
     body: &'a mut dyn BodySource,
+    response_body: Option<&'a mut dyn BodySource>,
     bodies: Bodies,
     counted: Option<InFlight>,
 }
@@ -227,9 +239,7 @@ impl Running<'_> {
         let body = match read.which {
             Which::Request => self.request_body().await,
             // One of these two: checked when the frame was read.
-            _ => self.exchange.response_body.bytes().cloned().ok_or_else(|| {
-                Failure::new(FailureKind::BodyUnreadable, "the response body streams past and cannot be read")
-            }),
+            _ => self.response_body().await,
         };
         let parts = body.and_then(|body| self.bodies.parts(&read, &body, MAX_FRAME));
         self.deadline = self.bodies.moved(self.deadline);
@@ -255,6 +265,22 @@ impl Running<'_> {
         let bytes = bytes?;
         // It stays read whatever becomes of the call, since the connection has it no more.
         self.exchange.request_body = RequestBody::Read(bytes.clone());
+        Ok(bytes)
+    }
+
+    async fn response_body(&mut self) -> Result<Bytes, Failure> {
+        if let Some(bytes) = self.exchange.response_body.bytes() {
+            return Ok(bytes.clone());
+        }
+        let Some(source) = &mut self.response_body else {
+            const WHY: &str = "the response body streams past and cannot be read";
+            return Err(Failure::new(FailureKind::BodyUnreadable, WHY));
+        };
+        let asked = Instant::now();
+        let bytes = source.read().await;
+        self.deadline += asked.elapsed();
+        let bytes = bytes?;
+        self.exchange.response_body = ResponseBody::Read(bytes.clone());
         Ok(bytes)
     }
 

@@ -3,7 +3,7 @@
 use super::answer::Answer;
 use super::source::GatewaySource;
 use super::{Desk, Inlets};
-use crate::plugin::{Pending, PhaseCall, ResponseStream, Session};
+use crate::plugin::{BodySource, Pending, PhaseCall, ResponseStream, Session};
 use nylon_config::plan::{OnError, PhasePolicy, Retry};
 use nylon_core::{Failure, FailureKind, Finished, Outcome, Phase, RequestBody, ResponseBody};
 use nylon_wire::{BodyPart, CallFrame, Reply, SessionId, Which};
@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 
 /// Runs a call and answers it, unless it is given up.
 pub(super) async fn run(desk: Rc<Desk>, frame: CallFrame, inlets: Inlets) {
-    let Inlets { bodies, mut credits, cancelled } = inlets;
+    let Inlets { requests, responses, mut credits, cancelled } = inlets;
     let answer = Answer::new(desk.clone(), frame.id);
     let work = async {
-        let mut source = GatewaySource::new(&desk, frame.id, bodies);
+        let mut sources = Sources {
+            request: GatewaySource::new(&desk, frame.id, Which::Request, requests),
+            response: GatewaySource::new(&desk, frame.id, Which::Response, responses),
+        };
         let mut stream = None;
-        let reply = match finished(&desk, frame, &mut source, &mut stream).await {
+        let reply = match finished(&desk, frame, &mut sources, &mut stream).await {
             Ok(Finished { outcome, ops, state, .. }) => {
                 let streams = stream.is_some() && outcome == Outcome::End;
                 Reply { streams, ops, state, ..answer.reply(outcome) }
@@ -37,11 +40,17 @@ pub(super) async fn run(desk: Rc<Desk>, frame: CallFrame, inlets: Inlets) {
     }
 }
 
+/// What did not come along with a call.
+struct Sources {
+    request: GatewaySource,
+    response: GatewaySource,
+}
+
 /// Lends the handler its context and waits for what becomes of it.
 async fn finished(
     desk: &Rc<Desk>,
     frame: CallFrame,
-    source: &mut GatewaySource,
+    sources: &mut Sources,
     stream: &mut Option<Box<dyn ResponseStream>>,
 ) -> Result<Finished, Failure> {
     let name = frame.entry.as_str();
@@ -59,12 +68,17 @@ async fn finished(
         }
         _ => None,
     };
+    // The gateway has the response's body read before it calls, unless the entry wants it on demand.
+    let on_demand = phase == Phase::ResponseBodyFilter
+        && frame.response_body == BodyPart::Absent
+        && !frame.is_streaming();
     let mut due = Instant::now() + frame.remaining;
     let (mut exchange, call) = frame.into_parts().map_err(|why| {
         Failure::new(FailureKind::Protocol, format!("the plugin's process cannot read the call: {why}"))
     })?;
     if let Some(which) = wanted {
-        let (body, left) = source.fetch(which).await?;
+        let source = if which == Which::Request { &mut sources.request } else { &mut sources.response };
+        let (body, left) = source.fetch().await?;
         due = Instant::now() + left;
         match which {
             Which::Request => exchange.request_body = RequestBody::Read(body),
@@ -79,7 +93,8 @@ async fn finished(
         policy: &policy,
         deadline: due,
         session: &mut loan.session,
-        body: source,
+        body: &mut sources.request,
+        response_body: on_demand.then_some(&mut sources.response as &mut dyn BodySource),
         stream,
         recording: true,
     };

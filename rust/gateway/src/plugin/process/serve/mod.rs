@@ -21,7 +21,7 @@ use nylon_core::Failure;
 use nylon_wire::limits::{MAX_FRAME, WINDOW};
 use nylon_wire::{
     BodyFrame, CallFrame, CallId, Close, CreditFrame, EntryInfo, EntryShape, Envelope, Info, Kind, Refusal,
-    SessionId, Start, Stop, Text, WireError,
+    SessionId, Start, Stop, Text, Which, WireError,
 };
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -141,7 +141,8 @@ struct Desk {
 
 /// Where frames go that are about a call under way.
 struct Taps {
-    bodies: mpsc::Sender<BodyFrame>,
+    requests: mpsc::Sender<BodyFrame>,
+    responses: mpsc::Sender<BodyFrame>,
     credits: mpsc::Sender<CreditFrame>,
     /// Nobody wants the result any more.
     cancel: Option<oneshot::Sender<Failure>>,
@@ -149,7 +150,8 @@ struct Taps {
 
 /// The other ends.
 struct Inlets {
-    bodies: mpsc::Receiver<BodyFrame>,
+    requests: mpsc::Receiver<BodyFrame>,
+    responses: mpsc::Receiver<BodyFrame>,
     credits: mpsc::Receiver<CreditFrame>,
     cancelled: oneshot::Receiver<Failure>,
 }
@@ -208,10 +210,11 @@ impl Desk {
             Kind::Call => self.begin(CallFrame::decode(&frame)?),
             Kind::Body => {
                 let body = BodyFrame::decode(&frame)?;
-                if let Some(taps) = self.calls.borrow_mut().get_mut(&body.id)
-                    && taps.bodies.try_send(body).is_err()
-                {
-                    taps.overrun();
+                if let Some(taps) = self.calls.borrow_mut().get_mut(&body.id) {
+                    let tap = if body.which == Which::Request { &taps.requests } else { &taps.responses };
+                    if tap.try_send(body).is_err() {
+                        taps.overrun();
+                    }
                 }
             }
             Kind::Credit => {
@@ -236,12 +239,14 @@ impl Desk {
 
     fn begin(self: &Rc<Self>, frame: CallFrame) {
         let room = 2 * WINDOW as usize;
-        let (bodies, bodies_in) = mpsc::channel(room);
+        let (requests, requests_in) = mpsc::channel(room);
+        let (responses, responses_in) = mpsc::channel(room);
         let (credits, credits_in) = mpsc::channel(room);
         let (cancel, cancelled) = oneshot::channel();
-        let taps = Taps { bodies, credits, cancel: Some(cancel) };
+        let taps = Taps { requests, responses, credits, cancel: Some(cancel) };
         self.calls.borrow_mut().insert(frame.id, taps);
-        let inlets = Inlets { bodies: bodies_in, credits: credits_in, cancelled };
+        let inlets =
+            Inlets { requests: requests_in, responses: responses_in, credits: credits_in, cancelled };
         tokio::task::spawn_local(call::run(self.clone(), frame, inlets));
     }
 }

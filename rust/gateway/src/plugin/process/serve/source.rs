@@ -1,4 +1,4 @@
-//! A body that did not come along with its call, fetched from the gateway when a handler asks for it.
+//! A body that did not come along with its call, fetched from the gateway when it is wanted.
 
 use super::Desk;
 use crate::plugin::BodySource;
@@ -12,30 +12,33 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// The bodies of one call that the gateway has.
+/// One of the two bodies of a call that the gateway has.
 pub(super) struct GatewaySource {
     desk: Rc<Desk>,
     id: CallId,
+    which: Which,
     frames: mpsc::Receiver<BodyFrame>,
-    request: Option<Result<Bytes, Failure>>,
+    read: Option<Result<Bytes, Failure>>,
 }
 
 impl GatewaySource {
-    pub(super) fn new(desk: &Rc<Desk>, id: CallId, frames: mpsc::Receiver<BodyFrame>) -> GatewaySource {
-        GatewaySource { desk: desk.clone(), id, frames, request: None }
+    pub(super) fn new(
+        desk: &Rc<Desk>,
+        id: CallId,
+        which: Which,
+        frames: mpsc::Receiver<BodyFrame>,
+    ) -> GatewaySource {
+        GatewaySource { desk: desk.clone(), id, which, frames, read: None }
     }
 
     /// The whole body, and the time that is left for the result. The gateway's clock bounds the wait.
-    pub(super) async fn fetch(&mut self, which: Which) -> Result<(Bytes, Duration), Failure> {
+    pub(super) async fn fetch(&mut self) -> Result<(Bytes, Duration), Failure> {
         let mut parts = Incoming::new(WINDOW);
-        self.ask(which, WINDOW)?;
+        self.ask(WINDOW)?;
         loop {
             let Some(frame) = self.frames.recv().await else {
                 return Err(Failure::new(FailureKind::Cancelled, "the call was given up"));
             };
-            if frame.which != which {
-                continue;
-            }
             let part: Part = frame.body?;
             if part.is_whole() {
                 return Ok((part.data, frame.remaining));
@@ -48,14 +51,14 @@ impl GatewaySource {
                 return Ok((parts.into_body(), frame.remaining));
             }
             if let Some(up_to) = parts.room() {
-                self.ask(which, up_to)?;
+                self.ask(up_to)?;
             }
         }
     }
 
-    fn ask(&self, which: Which, up_to: u64) -> Result<(), Failure> {
+    fn ask(&self, up_to: u64) -> Result<(), Failure> {
         let worker = self.desk.worker.clone();
-        let read = ReadFrame { id: self.id, worker, which, up_to: Some(up_to) };
+        let read = ReadFrame { id: self.id, worker, which: self.which, up_to: Some(up_to) };
         let frame = in_buffer(|out| read.encode(out)).map_err(|why| {
             Failure::new(FailureKind::Protocol, format!("the body cannot be asked for: {why}"))
         })?;
@@ -67,11 +70,11 @@ impl GatewaySource {
 impl BodySource for GatewaySource {
     fn read(&mut self) -> LocalBoxFuture<'_, Result<Bytes, Failure>> {
         Box::pin(async move {
-            if let Some(read) = &self.request {
+            if let Some(read) = &self.read {
                 return read.clone();
             }
-            let read = self.fetch(Which::Request).await.map(|(body, _)| body);
-            self.request = Some(read.clone());
+            let read = self.fetch().await.map(|(body, _)| body);
+            self.read = Some(read.clone());
             read
         })
     }
