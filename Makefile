@@ -12,7 +12,7 @@ JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
-GO_MODULES := sdk/go tests/hosts/native/go
+GO_MODULES := sdk/go tests/hosts/native/go examples/native-go
 
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 INSTALLED := $(VENV)/.installed
@@ -100,7 +100,7 @@ lint-go:
 
 # With the race detector, but for the modules that only use the SDK: those are built and run by pytest.
 test-go: $(BUILT)
-	cd sdk/go && NYLON_NATS_SERVER=$(CURDIR)/$(BIN)/nats-server $(GO) test -race ./...
+	cd sdk/go && NYLON_NATS_SERVER=$(CURDIR)/$(BIN)/nats-server $(GO) test -race -count=1 ./...
 
 # Most of them wait for processes that they started, so several run side by side.
 test-python: $(BUILT)

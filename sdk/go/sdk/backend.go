@@ -26,8 +26,10 @@ type backend interface {
 	// count when the handler has returned with a decision, which a backend is told with the outcome of run.
 	write(method uint32, name string, value []byte) error
 
-	// whenClosed has fn called once when the host gives the call up, as after a time-out or when the client is gone; at once
-	// where it has done so already.
+	// closed says whether the host has given the call up, as after a time-out or when the client is gone.
+	closed() bool
+
+	// whenClosed has fn called once when that happens; at once where it has happened already.
 	whenClosed(fn func())
 }
 

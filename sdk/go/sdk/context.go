@@ -37,7 +37,7 @@ func (c *phaseContext) decide(decision uint32) {
 func (c *phaseContext) tryDecide(decision uint32) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
+	if c.closed || c.host.closed() {
 		return ErrContextClosed
 	}
 	if c.decision != 0 {

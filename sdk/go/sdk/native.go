@@ -109,7 +109,7 @@ type nativeSession struct {
 	answered sync.Cond
 	waiting  uint32 // the read that is outstanding, or 0
 	answer   []byte // its answer, once waiting is 0 again
-	closed   bool   // the gateway has closed the session
+	ended    bool   // the gateway has closed the session
 	sent     bool   // the response is over: logging has begun, or the session is closed
 	waits    []func()
 }
@@ -141,13 +141,17 @@ func (s *nativeSession) run(phase uint8, inline bool) {
 
 // tell calls back, unless the gateway has given the session up.
 func (s *nativeSession) tell(method uint32, payload []byte) bool {
-	s.mu.Lock()
-	closed := s.closed
-	s.mu.Unlock()
-	if !closed {
-		s.gateway.Do(method, payload)
+	if s.closed() {
+		return false
 	}
-	return !closed
+	s.gateway.Do(method, payload)
+	return true
+}
+
+func (s *nativeSession) closed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
 }
 
 // Answer takes the answer of a read that had to be waited for.
@@ -166,9 +170,9 @@ func (s *nativeSession) Close() {
 }
 
 // over ends what began before: the response is sent, or the client is gone, or the session is closed.
-func (s *nativeSession) over(closed bool) {
+func (s *nativeSession) over(ended bool) {
 	s.mu.Lock()
-	s.sent, s.closed = true, closed
+	s.sent, s.ended = true, ended
 	waits := s.waits
 	s.waits = nil
 	s.answered.Broadcast()
@@ -180,12 +184,12 @@ func (s *nativeSession) over(closed bool) {
 
 func (s *nativeSession) whenClosed(fn func()) {
 	s.mu.Lock()
-	closed := s.closed
-	if !closed {
+	ended := s.ended
+	if !ended {
 		s.waits = append(s.waits, fn)
 	}
 	s.mu.Unlock()
-	if closed {
+	if ended {
 		fn()
 	}
 }
@@ -223,10 +227,10 @@ func (c *nativeCall) fields(method uint32) ([]field, error) {
 // ask is called under reading; what it returns may be the room.
 func (s *nativeSession) ask(method uint32, name string, inline bool) ([]byte, error) {
 	s.mu.Lock()
-	closed := s.closed
+	ended := s.ended
 	s.waiting = method
 	s.mu.Unlock()
-	if closed {
+	if ended {
 		return nil, ErrContextClosed
 	}
 	if answer, answered := s.gateway.Ask(method, []byte(name), s.room[:]); answered {
@@ -234,7 +238,7 @@ func (s *nativeSession) ask(method uint32, name string, inline bool) ([]byte, er
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.waiting == method && !s.closed {
+	for s.waiting == method && !s.ended {
 		if inline {
 			s.waiting = 0
 			return nil, errInlineWait

@@ -38,6 +38,8 @@ func (r *recording) write(method uint32, name string, value []byte) error {
 	return nil
 }
 
+func (*recording) closed() bool { return false }
+
 func (*recording) whenClosed(func()) {}
 
 // perform runs one phase of an entry and gives what it came to.

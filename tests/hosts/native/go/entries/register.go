@@ -1,6 +1,6 @@
 // Package entries has the suite's entries in Go: each does what the entry of its name in tests/hosts/entries does. One
 // source for both hosts of the language, the gateway's process and a worker; what can be done in one of them only is told
-// apart in Register and RegisterWorkers, and tests/hosts/unexpressed.py says why.
+// apart here, and tests/hosts/unexpressed.py says why.
 package entries
 
 import (
@@ -34,8 +34,13 @@ func Register(plugin sdk.Plugin) {
 	streaming(plugin)
 }
 
-// RegisterWorkers registers what works on a worker only.
-func RegisterWorkers(plugin sdk.Plugin) {
+// RegisterLibrary registers what works in the gateway's process only.
+func RegisterLibrary(plugin sdk.Plugin) {
+	request(plugin, "stream-inline-large", streamInlineLarge, sdk.Inline)
+}
+
+// RegisterWorker registers what works on a worker only.
+func RegisterWorker(plugin sdk.Plugin) {
 	request(plugin, "read-repeated", readRepeated)
 	response(plugin, "read-response-body-early", readResponseBodyEarly)
 }

@@ -101,6 +101,14 @@ func streaming(plugin sdk.Plugin) {
 	})
 }
 
+func streamInlineLarge(ctx *sdk.PhaseRequestFilter) {
+	stream := begin(ctx.Response())
+	for range 300 {
+		write(stream, make([]byte, piece))
+	}
+	end(stream)
+}
+
 func begin(response *sdk.Response) *sdk.ResponseStream {
 	stream, err := response.Stream()
 	if err != nil {

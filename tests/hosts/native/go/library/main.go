@@ -9,4 +9,8 @@ import (
 
 func main() {}
 
-func init() { entries.Register(sdk.NewNylonPlugin()) }
+func init() {
+	plugin := sdk.NewNylonPlugin()
+	entries.Register(plugin)
+	entries.RegisterLibrary(plugin)
+}
