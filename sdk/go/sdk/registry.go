@@ -154,16 +154,32 @@ type registry struct {
 	shapes     map[string]shape
 	initialize []func(map[string]any)
 	shutdown   []func()
+	// grows: entries may come after load.
+	grows bool
 }
 
 // AddPhaseHandler registers an entry by its setup function; see Plugin.
 func (r *registry) AddPhaseHandler(entry string, setup func(phase *PhaseHandler)) {
+	if !r.add(entry, setup) {
+		return
+	}
+	recorded, err := record(entry, setup)
+	if err != nil {
+		panic(err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shapes[entry] = recorded
+}
+
+// add takes an entry, and tells whether it came after the others were recorded.
+func (r *registry) add(entry string, setup func(phase *PhaseHandler)) (late bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if setup == nil {
 		panic(fmt.Errorf("the setup function of entry %q is nil", entry))
 	}
-	if r.shapes != nil {
+	if r.shapes != nil && !r.grows {
 		panic(fmt.Errorf("entry %q comes too late: entries are registered before the plugin runs", entry))
 	}
 	if r.setups == nil {
@@ -173,6 +189,14 @@ func (r *registry) AddPhaseHandler(entry string, setup func(phase *PhaseHandler)
 		panic(fmt.Errorf("entry %q is registered twice", entry))
 	}
 	r.setups[entry] = setup
+	return r.shapes != nil
+}
+
+// record runs a setup function to learn which phases there are.
+func record(entry string, setup func(phase *PhaseHandler)) (shape, error) {
+	recorder := &PhaseHandler{}
+	err := guarded(fmt.Sprintf("the setup function of entry %q", entry), func() { setup(recorder) })
+	return recorder.shape(), err
 }
 
 // Initialize registers a function that gets the plugin's config; see Plugin.
@@ -190,7 +214,7 @@ func (r *registry) Shutdown(fn func()) {
 }
 
 // load runs the functions of Initialize with the config, and then every setup function against a recorder. From then on
-// no entry can be added. It may be called again with another config.
+// no entry can be added, unless the registry grows. It may be called again with another config.
 func (r *registry) load(config map[string]any) error {
 	r.mu.Lock()
 	initialize := slices.Clone(r.initialize)
@@ -201,22 +225,28 @@ func (r *registry) load(config map[string]any) error {
 		}
 	}
 	r.mu.Lock()
-	setups, recorded := maps.Clone(r.setups), r.shapes != nil
-	r.mu.Unlock()
-	if recorded {
+	defer r.mu.Unlock()
+	if r.shapes != nil {
 		return nil
 	}
 	shapes := map[string]shape{}
-	for name, setup := range setups {
-		recorder := &PhaseHandler{}
-		if err := guarded(fmt.Sprintf("the setup function of entry %q", name), func() { setup(recorder) }); err != nil {
-			return err
+	for len(shapes) < len(r.setups) {
+		setups := maps.Clone(r.setups) // entries may be added meanwhile
+		r.mu.Unlock()
+		for name, setup := range setups {
+			if _, there := shapes[name]; there {
+				continue
+			}
+			recorded, err := record(name, setup)
+			if err != nil {
+				r.mu.Lock()
+				return err
+			}
+			shapes[name] = recorded
 		}
-		shapes[name] = recorder.shape()
+		r.mu.Lock()
 	}
-	r.mu.Lock()
 	r.shapes = shapes
-	r.mu.Unlock()
 	return nil
 }
 

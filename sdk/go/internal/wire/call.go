@@ -21,8 +21,9 @@ type Body struct {
 	Bytes []byte
 	// Here: it came with the call.
 	Here bool
-	// Held: the gateway has it, and sends it when it is asked for.
+	// Held: the gateway has it, and sends it when it is asked for; Size is how large it is.
 	Held bool
+	Size int64
 }
 
 // Call asks for one phase of one middleware. Its sections are not looked into before Exchange is called, so that a copy, or a
@@ -144,9 +145,10 @@ func (r *reader) body(what string) Body {
 	case msgp.BinType, msgp.StrType:
 		return Body{Bytes: r.bytes(what, MaxFrame), Here: true}
 	default:
-		if r.uint(what) > math.MaxInt64 {
+		size := r.uint(what)
+		if size > math.MaxInt64 {
 			r.fail(what, "the number is too large")
 		}
-		return Body{Held: true}
+		return Body{Held: true, Size: int64(size)}
 	}
 }

@@ -117,3 +117,6 @@ func AppendLeave(out []byte, worker, group string) []byte {
 	w.key(&m, "g").text(group)
 	return w.finish(m)
 }
+
+// PhaseName is the phase's name, for the log.
+func PhaseName(phase uint8) string { return phaseNames[phase-1] }
