@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import golang
 from support.configs import Config
-from support.processes import Process, WorkerProcess
+from support.processes import Process, ProgramWorker, WorkerProcess
 
 HERE = Path(__file__).resolve().parent
 CONFIG = {"greeting": "hello"}
@@ -91,12 +92,22 @@ def python_worker(place: Place, transport: str) -> Config:
     return place.messaging()
 
 
+def remote_go(place: Place) -> Config:
+    """On a worker that is a program in Go, of the same source as the library of native-go."""
+    place.language = "go"
+    worker = ProgramWorker(golang.go_program(golang.ENTRIES, "./worker"), nats=place.nats, group=place.group)
+    place.work(worker)
+    worker.await_serving()
+    return place.messaging()
+
+
 HOSTS: dict[str, Callable[[Place], Config]] = {
     "python": python,
     "python-inline": python_inline,
     "python-process": python_process,
     "remote": remote,
     "remote-plain": remote_plain,
+    "remote-go": remote_go,
 }
 
 

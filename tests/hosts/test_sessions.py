@@ -51,7 +51,8 @@ def test_logging_gets_the_facts(case: Case) -> None:
     (facts,) = case.told()
     assert (facts["status"], facts["bytes"], facts["error"]) == (404, 1000, None)
     assert (facts["method"], facts["path"], facts["header"]) == ("GET", case.path("log-facts"), "o")
-    assert 0 < facts["duration"] < 60
+    assert 0 <= facts["duration"] < 60
+    assert facts["duration"] or case.host.language != "python", "whole milliseconds in the words of the C ABI"
     assert len(facts["request_id"]) == 32
 
 

@@ -20,7 +20,24 @@ def because(reason: str, entries: str) -> Reasons:
     return dict.fromkeys(entries.split(), reason)
 
 
-UNEXPRESSED: dict[str, Reasons] = {}
+GO: Reasons = {
+    **because(
+        "asyncio is Python's", "current-task aiohttp httpx mixed context-variable context-variable-blocking"
+    ),
+    **because(
+        "a handler in Go has a goroutine that may wait: a body need not be declared to be read",
+        "read-body-undeclared",
+    ),
+    **because(
+        "there is no state in Go: what phases share is in closures",
+        "state state-in-setup state-too-large state-impossible",
+    ),
+}
+"""What Go has not, wherever it runs."""
+
+UNEXPRESSED: dict[str, Reasons] = {
+    "remote-go": {**GO, **because("a worker has no inline handlers in Go", "stream-inline-large")},
+}
 """Host → what it cannot express; a host that is not here can express everything."""
 
 

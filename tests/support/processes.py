@@ -51,6 +51,13 @@ class Process:
             return self._last_log
         return os.pread(self._log.fileno(), 1 << 24, 0).decode(errors="replace")
 
+    def await_serving(self) -> None:
+        """Wait until it says that it serves a group."""
+        eventually(
+            lambda: "serving group" in self.log or self._process.poll() is not None, "a serving worker"
+        )
+        assert self._process.poll() is None, f"the worker ended; its log:\n{self.log}"
+
     @property
     def pid(self) -> int:
         """Its process id."""
@@ -192,9 +199,10 @@ class WorkerProcess(Process):
         (worker,) = psutil.Process(self.pid).children()
         return int(worker.pid)
 
-    def await_serving(self) -> None:
-        """Wait until it says that it serves."""
-        eventually(
-            lambda: "serving group" in self.log or self._process.poll() is not None, "a serving worker"
-        )
-        assert self._process.poll() is None, f"the worker ended; its log:\n{self.log}"
+
+class ProgramWorker(Process):
+    """A worker that is a program of its own, which finds its broker and its group in the environment."""
+
+    def __init__(self, program: Path, *, nats: str, group: str, arguments: Sequence[str | Path] = ()) -> None:
+        environment = {"NATS_SERVERS": nats, "NATS_GROUP": group}
+        super().__init__([program, *arguments], cwd=program.parent, environment=environment)
