@@ -19,6 +19,8 @@ pub struct EntryShape {
     pub request_body: bool,
     /// Its `response_body_filter` is called by chunk (`stream=True`).
     pub stream: bool,
+    /// Its `response_body_filter` is called without the body, and asks for it where it wants it. Not over NATS.
+    pub on_demand: bool,
     /// It has a `setup` function, so a session's later phases must come to the worker that has its closures.
     pub session: bool,
 }
@@ -176,7 +178,9 @@ fn read_entries(reader: &mut Reader<'_>) -> Result<Vec<EntryInfo>, WireError> {
 pub(crate) fn write_shape(writer: &mut Writer<'_>, shape: EntryShape) {
     let mut map = writer.open();
     writer.key(&mut map, "p").uint(shape.phases.bits().into());
-    for (key, set) in [("b", shape.request_body), ("c", shape.stream), ("s", shape.session)] {
+    for (key, set) in
+        [("b", shape.request_body), ("c", shape.stream), ("d", shape.on_demand), ("s", shape.session)]
+    {
         if set {
             writer.key(&mut map, key).boolean(true);
         }
@@ -191,6 +195,7 @@ pub(crate) fn read_shape(reader: &mut Reader<'_>) -> Result<EntryShape, WireErro
             b"p" => shape.phases = PhaseMask::from_bits(reader.uint("the phases")? as u8),
             b"b" => shape.request_body = reader.boolean("the body's need")?,
             b"c" => shape.stream = reader.boolean("the form of the body")?,
+            b"d" => shape.on_demand = reader.boolean("the body's being asked for")?,
             b"s" => shape.session = reader.boolean("the session's need")?,
             _ => return Ok(false),
         }

@@ -140,6 +140,7 @@ fn shape() -> impl Strategy<Value = EntryShape> {
         request_body,
         stream,
         session,
+        ..EntryShape::default()
     })
 }
 

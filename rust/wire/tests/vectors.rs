@@ -78,6 +78,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         request_body: true,
         stream: false,
         session: true,
+        ..EntryShape::default()
     };
     let value = HeaderValue::from_static("1");
     let ops = vec![

@@ -50,6 +50,7 @@ pub(crate) fn shape_of(entry: &Entry) -> EntryShape {
         request_body: entry.shape(Phase::RequestFilter).is_some_and(|shape| shape.body),
         stream: entry.shape(Phase::ResponseBodyFilter).is_some_and(|shape| shape.stream),
         session: entry.keeps_sessions(),
+        ..EntryShape::default()
     }
 }
 

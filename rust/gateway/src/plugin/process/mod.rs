@@ -23,7 +23,7 @@ mod stream;
 /// The process's own side.
 pub mod serve;
 
-use super::{EntryTraits, Pending, PhaseCall, PluginEntry, PluginHost, UnknownEntry};
+use super::{BodyUse, EntryTraits, Pending, PhaseCall, PluginEntry, PluginHost, UnknownEntry};
 use children::Children;
 use nylon_wire::Info;
 use seat::{Ending, FirstStart};
@@ -185,8 +185,14 @@ impl PluginHost for ProcessHost {
             return Err(UnknownEntry { name: name.to_owned(), known });
         };
         let shape = info.shape;
-        let traits =
-            EntryTraits { phases: shape.phases, request_body: shape.request_body, stream: shape.stream };
+        let traits = EntryTraits {
+            phases: shape.phases,
+            request_body: shape.request_body,
+            response_body: match shape.on_demand {
+                true => BodyUse::OnDemand,
+                false => BodyUse::by_chunk(shape.stream),
+            },
+        };
         let (shared, name) = (self.shared.clone(), name.into());
         Ok(Arc::new(ProcessEntry { shared, name, traits, keeps: shape.session }))
     }

@@ -15,7 +15,7 @@ mod orphan;
 
 use super::socket::{Came, Outbox, Stream};
 use crate::plugin::buffer::in_buffer;
-use crate::plugin::{PluginEntry, PluginHost, Session};
+use crate::plugin::{BodyUse, PluginEntry, PluginHost, Session};
 use bytes::Bytes;
 use nylon_core::Failure;
 use nylon_wire::limits::{MAX_FRAME, WINDOW};
@@ -183,7 +183,8 @@ impl Desk {
                 let shape = EntryShape {
                     phases: traits.phases,
                     request_body: traits.request_body,
-                    stream: traits.stream,
+                    stream: traits.response_body == BodyUse::ByChunk,
+                    on_demand: traits.response_body == BodyUse::OnDemand,
                     session: entry.keeps_sessions(),
                 };
                 EntryInfo { name: name.clone(), shape }
