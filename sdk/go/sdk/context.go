@@ -90,7 +90,9 @@ func (c *phaseContext) check() {
 func (c *phaseContext) read(method uint32, name string) []byte {
 	c.check()
 	value, err := c.host.read(method, name)
-	c.failed(err)
+	if err != nil {
+		panic(err)
+	}
 	return value
 }
 
@@ -111,7 +113,9 @@ func (c *phaseContext) number(method uint32) int64 {
 func (c *phaseContext) fields(method uint32) []field {
 	c.check()
 	fields, err := c.host.fields(method)
-	c.failed(err)
+	if err != nil {
+		panic(err)
+	}
 	return fields
 }
 
@@ -127,20 +131,9 @@ func (c *phaseContext) change(method uint32, name string, value []byte) {
 		what, why := "changing request or response", "the stream has begun, and its head is sent"
 		panic(&PhaseError{What: what, Phase: abi.PhaseNames[c.phase], Why: why})
 	}
-	c.failed(c.host.write(method, name, value))
-}
-
-// failed panics with what the host says. Once that is that the phase is over, it is over for everything.
-func (c *phaseContext) failed(err error) {
-	if err == nil {
-		return
+	if err := c.host.write(method, name, value); err != nil {
+		panic(err)
 	}
-	if err == ErrContextClosed {
-		c.mu.Lock()
-		c.closed = true
-		c.mu.Unlock()
-	}
-	panic(err)
 }
 
 // changeRequest makes a mutation of the request.

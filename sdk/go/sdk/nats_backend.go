@@ -60,6 +60,8 @@ func (c natsCall) write(method uint32, name string, value []byte) error {
 	return natsError(c.call.Write(method, name, value))
 }
 
+func (c natsCall) closed() bool { return c.call.IsClosed() }
+
 func (c natsCall) whenClosed(fn func()) { c.call.WhenClosed(fn) }
 
 // natsError says in the SDK's words what went wrong.

@@ -22,7 +22,7 @@ import (
 
 // Read answers a reading method; name is a header's.
 func (c *Call) Read(method uint32, name string) ([]byte, error) {
-	if c.isClosed() {
+	if c.IsClosed() {
 		return nil, ErrOver
 	}
 	switch method {
@@ -90,7 +90,7 @@ func (c *Call) Read(method uint32, name string) ([]byte, error) {
 
 // Fields gives all headers of a head, in order and with duplicates.
 func (c *Call) Fields(method uint32) ([]wire.Field, error) {
-	if c.isClosed() {
+	if c.IsClosed() {
 		return nil, ErrOver
 	}
 	c.mu.Lock()
@@ -101,8 +101,8 @@ func (c *Call) Fields(method uint32) ([]wire.Field, error) {
 	return slices.Clone(c.exchange.Request), nil
 }
 
-// isClosed: its time is over. A handler that streams its response may read on.
-func (c *Call) isClosed() bool { return c.decided.Load() && c.begun() == nil }
+// IsClosed: its time is over. A handler that streams its response may read on.
+func (c *Call) IsClosed() bool { return c.decided.Load() && c.begun() == nil }
 
 // operations are the mutations by their methods.
 var operations = map[uint32]wire.OpNumber{

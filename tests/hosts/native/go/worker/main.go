@@ -15,7 +15,7 @@ func main() {
 		log.Fatal(err)
 	}
 	entries.Register(plugin)
-	entries.RegisterWorkers(plugin)
+	entries.RegisterWorker(plugin)
 	if err := plugin.Wait(); err != nil {
 		log.Fatal(err)
 	}
