@@ -496,6 +496,9 @@ class PluginProcess:
     def serve(self, plugin: NylonPlugin) -> None:
         """Initializes `plugin`, says so and serves until the gateway ends; then ends the plugin."""
 
+    def serve_library(self) -> None:
+        """Loads a native plugin, says so and serves until the gateway ends; then ends the plugin."""
+
 @final
 class GatewayCore:
     """A gateway's plan, and what runs of it. Use `nylon.Gateway`."""

@@ -35,8 +35,10 @@ def main() -> int:
     _core.start_logging("warn")
     log_to_stderr(f"%(asctime)s %(levelname)-7s {name} {number} [{os.getpid()}] | %(message)s")
     try:
-        plugin = _load(recipe["python"])
-        process.serve(plugin)
+        if "native" in recipe:
+            process.serve_library()
+        else:
+            process.serve(_load(recipe["python"]))
     except Exception as error:
         process.refuse(str(error) if isinstance(error, NylonError) else f"{type(error).__name__}: {error}")
         return 1

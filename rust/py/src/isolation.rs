@@ -3,8 +3,9 @@
 use crate::errors::ErrorClass;
 use crate::python_host::{PythonHost, Settings};
 use crate::text;
-use nylon_config::plan::Execution;
+use nylon_config::plan::{CallbackMemory, Execution};
 use nylon_gateway::plugin::PluginHost;
+use nylon_gateway::plugin::native::{Library, NativeHost, NativeSettings};
 use nylon_gateway::plugin::process::serve::{Line, Served};
 use pyo3::prelude::*;
 use serde_json::Value;
@@ -12,6 +13,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// This process, which runs one plugin for a gateway.
@@ -70,6 +72,32 @@ impl PluginProcess {
         let settings = Settings { name: self.name(), execution, threads: self.number("threads") };
         let host = PythonHost::start(plugin, &config, settings)?;
         let entries = host.entry_names();
+        self.work(py, Arc::new(host), entries)
+    }
+
+    /// Loads a native plugin, says so and serves until the gateway ends; then ends the plugin.
+    fn serve_library(&self, py: Python<'_>) -> PyResult<()> {
+        let native = &self.recipe["native"];
+        let config = match &self.recipe["config"] {
+            Value::Null => String::new(),
+            config => config.to_string(),
+        };
+        let callback_memory = match native["host_frees"].as_bool() {
+            Some(true) => CallbackMemory::Host,
+            _ => CallbackMemory::Plugin,
+        };
+        let settings = NativeSettings { name: self.name(), config, callback_memory };
+        let file = Path::new(native["file"].as_str().unwrap_or_default());
+        let host = py.detach(|| NativeHost::start(Library::open(file)?, settings));
+        let host = host.map_err(|error| ErrorClass::PluginError.error(py, error.to_string()))?;
+        let entries = host.announced().unwrap_or_else(|| {
+            let named = self.recipe["entries"].as_array().into_iter().flatten();
+            named
+                .filter_map(|name| name.as_str())
+                .filter(|name| host.entry(name).is_ok())
+                .map(str::to_owned)
+                .collect()
+        });
         self.work(py, Arc::new(host), entries)
     }
 }

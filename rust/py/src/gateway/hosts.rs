@@ -4,8 +4,8 @@
 //! knows of its workers, the connection to the broker. So a reload that changes one plugin is noticed by that one
 //! only.
 
-use super::isolated;
 use super::recipe::{Recipe, code, python_code};
+use super::{entries_named, isolated};
 use crate::dispatch::describe;
 use crate::errors::ErrorClass;
 use crate::python_host::{PythonHost, Settings};
@@ -212,8 +212,8 @@ impl Ingredients<'_, '_> {
                 }
                 ("python", isolated::python_recipe(self.plan, plugin, source, *execution, *threads))
             }
-            PluginKind::Native { .. } => {
-                return Err(self.refused(plugin, "native plugins are not available in this version"));
+            PluginKind::Native { file, callback_memory } => {
+                ("native", isolated::native_recipe(self.plan, plugin, file, *callback_memory))
             }
             // Validation refuses it.
             PluginKind::Messaging { .. } => {
@@ -221,13 +221,19 @@ impl Ingredients<'_, '_> {
             }
         };
         let recipe = Recipe::Isolated { isolation, told: told.clone() };
+        let entries = entries_named(self.plan, &plugin.name);
         if let Some(known) = known
             && known.recipe.is_same_as(&recipe)
+            // A library that announces nothing was asked for the entries that the plan before named.
+            && entries.iter().all(|entry| known.host.entry(entry).is_ok())
         {
             return Ok(known.clone());
         }
-        let host = isolated::start(self.py, plugin, kind, isolation, told);
-        let host = host.map_err(|error| blame(self.py, plugin, error))?;
+        let blamed = |why: String| match kind {
+            "native" => self.refused(plugin, &why),
+            _ => blame(self.py, plugin, ErrorClass::PluginError.error(self.py, why)),
+        };
+        let host = isolated::start(self.py, plugin, kind, isolation, told, &entries, blamed)?;
         Ok(Arc::new(Hosted { name: plugin.name.clone(), host: Arc::new(host), object: None, recipe }))
     }
 

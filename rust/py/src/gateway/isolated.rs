@@ -4,11 +4,13 @@
 //! arguments, where everybody on the machine could read it. A Python plugin's file travels as it was when the gateway
 //! loaded it, so that a process that is started again runs what the others run.
 
+use super::recipe::code;
 use crate::errors::ErrorClass;
-use nylon_config::plan::{Execution, Isolation, Plan, Plugin, PythonSource};
-use nylon_gateway::plugin::process::{ProcessHost, ProcessSettings};
+use nylon_config::plan::{CallbackMemory, Execution, Isolation, Plan, Plugin, PythonSource};
+use nylon_gateway::plugin::process::{ProcessHost, ProcessSettings, Unstarted};
 use pyo3::prelude::*;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
@@ -43,6 +45,16 @@ pub(super) fn python_recipe(
     })
 }
 
+/// What the processes of a native plugin run.
+pub(super) fn native_recipe(plan: &Plan, plugin: &Plugin, file: &Path, memory: CallbackMemory) -> Value {
+    json!({
+        "plugin": plugin.name,
+        "native": { "file": absolute(file), "host_frees": memory == CallbackMemory::Host, "code": code(file) },
+        "config": plugin.config,
+        "max_body_bytes": plan.limits.max_body_bytes,
+    })
+}
+
 fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
@@ -50,16 +62,20 @@ fn absolute(path: &Path) -> String {
 /// Starts the processes and waits until each runs the plugin, for as long as that takes.
 ///
 /// # Errors
-/// What the plugin's loading or its `initialize` raised there, or how a process died of it.
+/// What the plugin's loading or its `initialize` came to there, or how a process died of it, as `blamed` has it.
 pub(super) fn start(
     py: Python<'_>,
     plugin: &Plugin,
     kind: &'static str,
     isolation: Isolation,
     recipe: Value,
+    entries: &BTreeSet<&str>,
+    blamed: impl Fn(String) -> PyErr,
 ) -> PyResult<ProcessHost> {
-    let failed = |why: String| ErrorClass::PluginError.error(py, why);
     let (program, path) = interpreter(py)?;
+    let mut recipe = recipe;
+    recipe["path"] = json!(path);
+    recipe["entries"] = json!(entries);
     let settings = ProcessSettings {
         name: plugin.name.clone(),
         kind,
@@ -68,17 +84,16 @@ pub(super) fn start(
         recipe: Box::new(move |number| {
             let mut recipe = recipe.clone();
             recipe["number"] = json!(number + 1);
-            recipe["path"] = json!(path);
             recipe.to_string().into_bytes()
         }),
     };
-    let cannot = |error| failed(format!("its processes cannot be started: {error}"));
+    let cannot = |error| blamed(format!("its processes cannot be started: {error}"));
     let mut starting = py.detach(|| ProcessHost::start(settings)).map_err(cannot)?;
     let started = loop {
         match py.detach(|| starting.wait(SLICE)) {
             Ok(true) => return Ok(starting.into_host()),
             Ok(false) => {}
-            Err(why) => break failed(why),
+            Err(why) => break blamed(describe(why)),
         }
         if let Err(interrupt) = py.check_signals() {
             break interrupt;
@@ -86,6 +101,14 @@ pub(super) fn start(
     };
     py.detach(|| drop(starting));
     Err(started)
+}
+
+/// Says of a process that ended what it was.
+fn describe(why: Unstarted) -> String {
+    match why {
+        Unstarted::Refused(why) => why,
+        Unstarted::Failed(why) => format!("its process {why}"),
+    }
 }
 
 /// The interpreter that a process runs, what it runs, and where it finds modules: as this one does.

@@ -330,8 +330,8 @@ fn reasons(hosted: &[Arc<Hosted>]) -> Vec<String> {
     hosted.iter().filter_map(reason).collect()
 }
 
-/// Why the plan's new hosts cannot run the entries that it names.
-fn unready(plan: &Plan, new: &[Arc<Hosted>]) -> Vec<String> {
+/// The entries of a plugin that the plan names.
+fn entries_named<'p>(plan: &'p Plan, plugin: &str) -> BTreeSet<&'p str> {
     let named = plan.routes.iter().flat_map(|route| &route.paths).flat_map(|path| {
         let service = match &plan.services[path.service.0].kind {
             ServiceKind::Plugin(middleware) => Some(&**middleware),
@@ -339,11 +339,14 @@ fn unready(plan: &Plan, new: &[Arc<Hosted>]) -> Vec<String> {
         };
         path.middleware.iter().chain(service)
     });
-    let named: BTreeSet<(usize, &str)> = named.map(|m| (m.plugin.0, m.entry.as_str())).collect();
+    let own = named.filter(|middleware| plan.plugins[middleware.plugin.0].name == plugin);
+    own.map(|middleware| middleware.entry.as_str()).collect()
+}
+
+/// Why the plan's new hosts cannot run the entries that it names.
+fn unready(plan: &Plan, new: &[Arc<Hosted>]) -> Vec<String> {
     let reason = |hosted: &Arc<Hosted>| {
-        let plugin = plan.plugins.iter().position(|plugin| plugin.name == hosted.name)?;
-        let entries: Vec<&str> =
-            named.iter().filter(|(index, _)| *index == plugin).map(|(_, entry)| *entry).collect();
+        let entries: Vec<&str> = entries_named(plan, &hosted.name).into_iter().collect();
         Some(format!("plugin `{}`: {}", hosted.name, hosted.host.ready_for(&entries).err()?))
     };
     new.iter().filter_map(reason).collect()

@@ -77,6 +77,12 @@ impl NativeHost {
         Ok(NativeHost { name, mapped, version, announced })
     }
 
+    /// The names of the entries that the library announces; `None` where it announces nothing.
+    pub fn announced(&self) -> Option<Vec<String>> {
+        let entries = self.announced.as_ref()?;
+        Some(entries.iter().map(|entry| entry.name.to_string()).collect())
+    }
+
     /// Closes sessions that nobody gives back. A phase that runs in one fails.
     fn close_all(&self) {
         for slot in slab::all() {

@@ -26,6 +26,7 @@ pub mod serve;
 use super::{BodyUse, EntryTraits, Pending, PhaseCall, PluginEntry, PluginHost, UnknownEntry};
 use children::Children;
 use nylon_wire::Info;
+pub use seat::Unstarted;
 use seat::{Ending, FirstStart};
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -104,14 +105,14 @@ impl Starting {
     ///
     /// # Errors
     /// Why one of them cannot run. Dropping this ends the others.
-    pub fn wait(&mut self, time: Duration) -> Result<bool, String> {
+    pub fn wait(&mut self, time: Duration) -> Result<bool, Unstarted> {
         let until = Instant::now() + time;
         while self.missing > 0 {
             match self.results.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(first) => first.map(|_| self.missing -= 1)?,
                 Err(RecvTimeoutError::Timeout) => return Ok(false),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err("its processes were not started".to_owned());
+                    return Err(Unstarted::Failed("was not started".to_owned()));
                 }
             }
         }

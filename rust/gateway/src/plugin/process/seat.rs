@@ -40,7 +40,25 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 pub(super) type Ending = watch::Receiver<Option<Instant>>;
 
 /// What the first process of a seat came to: what it runs, or why it cannot.
-pub(super) type FirstStart = Result<Info, String>;
+pub(super) type FirstStart = Result<Info, Unstarted>;
+
+/// Why a process does not run its plugin.
+#[derive(Clone, Debug)]
+pub enum Unstarted {
+    /// It says so itself, in words that stand alone.
+    Refused(String),
+    /// What became of it: `was killed by signal 11 (SIGSEGV) before it was ready`.
+    Failed(String),
+}
+
+impl Unstarted {
+    fn into_text(self) -> String {
+        match self {
+            Unstarted::Refused(why) => format!("cannot run it: {why}"),
+            Unstarted::Failed(why) => why,
+        }
+    }
+}
 
 /// Keeps the seat filled until the host ends.
 pub(super) async fn keep(
@@ -61,7 +79,7 @@ pub(super) async fn keep(
                     let _ = first.send(Err(why));
                     return;
                 }
-                (why, Duration::ZERO)
+                (why.into_text(), Duration::ZERO)
             }
             Begun::Up(mut process, info) => {
                 if let Some(first) = first.take() {
@@ -102,7 +120,7 @@ pub(super) async fn keep(
 /// What starting a process came to.
 enum Begun {
     Up(Box<Process>, Box<Info>),
-    Failed(String),
+    Failed(Unstarted),
     /// The host has ended meanwhile.
     Ended,
 }
@@ -117,15 +135,16 @@ struct Process {
 
 impl Process {
     async fn start(shared: &Shared, seat: usize, ending: &mut Ending) -> Begun {
+        let failed = |why| Begun::Failed(Unstarted::Failed(why));
         let spawned = spawn(shared);
         let (mut running, mut stream, outbox) = match spawned {
             Ok((running, socket)) => match Stream::over(socket) {
                 Ok((stream, outbox)) => (running, stream, Arc::new(outbox)),
-                Err(error) => return Begun::Failed(format!("cannot be spoken to: {error}")),
+                Err(error) => return failed(format!("cannot be spoken to: {error}")),
             },
             Err(error) => {
                 let program = shared.program.first().map(|word| word.to_string_lossy()).unwrap_or_default();
-                return Begun::Failed(format!("cannot be started as {program}: {error}"));
+                return failed(format!("cannot be started as {program}: {error}"));
             }
         };
         let pid = running.process.id();
@@ -223,10 +242,10 @@ async fn announcement(
     stream: &mut Stream,
     outbox: &Outbox,
     running: &mut Running,
-) -> Result<Info, String> {
+) -> Result<Info, Unstarted> {
     let start = Start { recipe: Bytes::from((shared.recipe)(seat)) };
     let frame = in_buffer(|buffer| start.encode(buffer));
-    let frame = frame.map_err(|why| format!("cannot be told what to run: {why}"))?;
+    let frame = frame.map_err(|why| Unstarted::Failed(format!("cannot be told what to run: {why}")))?;
     // If it is gone already, its end says why.
     let _ = outbox.send(frame);
     let mut look = interval(LOOK);
@@ -242,21 +261,24 @@ async fn announcement(
     };
     let frame = match came {
         Ok(Came::Frame(frame)) => frame,
-        Ok(Came::Ended) => return Err(format!("{} before it was ready", running.ended(false).await)),
+        Ok(Came::Ended) => {
+            let end = running.ended(false).await;
+            return Err(Unstarted::Failed(format!("{end} before it was ready")));
+        }
         Err(why) => return Err(senseless(&why)),
     };
     let kind = nylon_wire::Envelope::peek(&frame).map_err(|why| senseless(&why))?.kind;
     if kind == Kind::Refusal {
         let refusal = Refusal::decode(&frame).map_err(|why| senseless(&why))?;
-        return Err(refusal.why);
+        return Err(Unstarted::Refused(refusal.why));
     }
     let info = Info::decode(&frame).map_err(|why| senseless(&why))?;
-    shared.agrees(&info)?;
+    shared.agrees(&info).map_err(Unstarted::Failed)?;
     Ok(info)
 }
 
-fn senseless(why: &WireError) -> String {
-    format!("announced something that makes no sense: {why}")
+fn senseless(why: &WireError) -> Unstarted {
+    Unstarted::Failed(format!("announced something that makes no sense: {why}"))
 }
 
 /// A process of the system, which is ended and reaped whatever becomes of its owner.
