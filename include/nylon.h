@@ -110,10 +110,27 @@ enum nylon_method_number {
 #define NYLON_TEXT(token) #token
 
 #ifdef __cplusplus
-extern "C" {
 #define NYLON_STATIC_ASSERT static_assert
 #else
 #define NYLON_STATIC_ASSERT _Static_assert
+#endif
+
+/* The layout that existing libraries have. */
+NYLON_STATIC_ASSERT(sizeof(void *) == 8, "Nylon's C ABI is for 64-bit machines");
+NYLON_STATIC_ASSERT(sizeof(nylon_message) == 32, "a message has 32 bytes");
+NYLON_STATIC_ASSERT(offsetof(nylon_message, method) == 8, "the method stands at 8");
+NYLON_STATIC_ASSERT(offsetof(nylon_message, ptr) == 16, "the pointer stands at 16");
+NYLON_STATIC_ASSERT(offsetof(nylon_message, len) == 24, "the length stands at 24");
+
+#endif
+
+/* What a library exports. With NYLON_NO_PROTOTYPES defined they are left out, as the helper does for those who write
+ * handlers and may call a function of their own `initialize`. */
+#if !defined(NYLON_NO_PROTOTYPES) && !defined(NYLON_PROTOTYPES)
+#define NYLON_PROTOTYPES
+
+#ifdef __cplusplus
+extern "C" {
 #endif
 
 /* Once after the library was loaded, and again when a reload changes its `config`: JSON of `len` bytes without a NUL,
@@ -141,13 +158,6 @@ NYLON_EXPORT uint32_t nylon_abi_version(void);
 
 /* What the library has, as JSON with a NUL at its end; null where it could not initialize (2, optional). */
 NYLON_EXPORT const char *nylon_entries(void);
-
-/* The layout that existing libraries have. */
-NYLON_STATIC_ASSERT(sizeof(void *) == 8, "Nylon's C ABI is for 64-bit machines");
-NYLON_STATIC_ASSERT(sizeof(nylon_message) == 32, "a message has 32 bytes");
-NYLON_STATIC_ASSERT(offsetof(nylon_message, method) == 8, "the method stands at 8");
-NYLON_STATIC_ASSERT(offsetof(nylon_message, ptr) == 16, "the pointer stands at 16");
-NYLON_STATIC_ASSERT(offsetof(nylon_message, len) == 24, "the length stands at 24");
 
 #ifdef __cplusplus
 }

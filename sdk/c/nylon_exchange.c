@@ -56,8 +56,8 @@ uint64_t nylon_request_bytes(nylon_ctx *ctx) { return read_number(ctx, NYLON_MET
 uint64_t nylon_timestamp(nylon_ctx *ctx) { return read_number(ctx, NYLON_METHOD_READ_REQUEST_TIMESTAMP); }
 
 nylon_bytes nylon_request_body(nylon_ctx *ctx) {
-    if (ctx->has_body) return ctx->body;
-    if (ctx->phase == NYLON_PHASE_REQUEST_FILTER && !ctx->session->entry->body) {
+    if (ctx->body.ptr) return ctx->body;
+    if (ctx->phase == NYLON_PHASE_REQUEST_FILTER && !ctx->session->entry->body && !ctx->has_body) {
         nylon_refuse(ctx, "the request body has not been read: declare the entry with .body = true, or call "
                           "nylon_await_body");
         return nylon_copy(ctx, NULL, 0);
@@ -247,6 +247,7 @@ bool nylon_remove_request_header(nylon_ctx *ctx, const char *name) {
 }
 
 bool nylon_set_request_body(nylon_ctx *ctx, const void *body, size_t len) {
+    ctx->body.ptr = NULL; /* the gateway has the new one */
     return change(ctx, NYLON_METHOD_SET_REQUEST_BODY, body, len);
 }
 

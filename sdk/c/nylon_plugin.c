@@ -6,6 +6,7 @@
  * whose parts have locks of their own, held for a few instructions and never while a handler or the gateway runs. */
 #define _POSIX_C_SOURCE 200809L
 #include "nylon_private.h"
+#include "nylon.h" /* the prototypes of the exports */
 
 #include <pthread.h>
 #include <stdarg.h>
@@ -324,8 +325,11 @@ void event_stream(const nylon_message *message) {
 
 static const nylon_entry *entry_named(const char *name, size_t len) {
     for (size_t i = 0; i < nylon_this_plugin.count; i++) {
-        const nylon_entry *entry = &nylon_this_plugin.entries[i];
-        if (strlen(entry->name) == len && memcmp(entry->name, name, len) == 0) return entry;
+        const nylon_table *table = &nylon_this_plugin.tables[i];
+        for (size_t j = 0; j < table->count; j++) {
+            const nylon_entry *entry = &table->entries[j];
+            if (strlen(entry->name) == len && memcmp(entry->name, name, len) == 0) return entry;
+        }
     }
     return NULL;
 }
@@ -365,36 +369,42 @@ void plugin_free(const uint8_t *ptr) { (void)ptr; }
 
 uint32_t nylon_abi_version(void) { return NYLON_ABI_VERSION; }
 
+static void describe_entry(FILE *out, const nylon_entry *entry) {
+    static const char *const names[] = {"request_filter", "response_filter", "response_body_filter", "logging"};
+    fputs("{\"name\":\"", out);
+    for (const char *c = entry->name; *c; c++) {
+        bool plain = (unsigned char)*c >= ' ' && *c != '"' && *c != '\\';
+        fprintf(out, plain ? "%c" : "\\u%04x", *c);
+    }
+    fputs("\",\"phases\":[", out);
+    bool first = true;
+    for (uint8_t phase = NYLON_PHASE_REQUEST_FILTER; phase <= NYLON_PHASE_LOGGING; phase++) {
+        if (!handler_of(entry, phase)) continue;
+        fprintf(out, "%s\"%s\"", first ? "" : ",", names[phase - 1]);
+        first = false;
+    }
+    fprintf(out, "],\"body\":%s,\"stream\":%s}", entry->body ? "true" : "false", entry->stream ? "true" : "false");
+}
+
 static char *describe(void) {
     char *text = NULL;
     size_t len = 0;
     FILE *out = open_memstream(&text, &len);
     if (!out) return NULL;
-    fputc('[', out);
+    char between = '[';
     for (size_t i = 0; i < nylon_this_plugin.count; i++) {
-        const nylon_entry *entry = &nylon_this_plugin.entries[i];
-        static const char *const names[] = {"request_filter", "response_filter", "response_body_filter", "logging"};
-        fputs(i ? ",{\"name\":\"" : "{\"name\":\"", out);
-        for (const char *c = entry->name; *c; c++) {
-            bool plain = (unsigned char)*c >= ' ' && *c != '"' && *c != '\\';
-            fprintf(out, plain ? "%c" : "\\u%04x", *c);
+        const nylon_table *table = &nylon_this_plugin.tables[i];
+        for (size_t j = 0; j < table->count; j++) {
+            fputc(between, out);
+            describe_entry(out, &table->entries[j]);
+            between = ',';
         }
-        fputs("\",\"phases\":[", out);
-        bool first = true;
-        for (uint8_t phase = NYLON_PHASE_REQUEST_FILTER; phase <= NYLON_PHASE_LOGGING; phase++) {
-            if (!handler_of(entry, phase)) continue;
-            fprintf(out, "%s\"%s\"", first ? "" : ",", names[phase - 1]);
-            first = false;
-        }
-        fprintf(out, "],\"body\":%s,\"stream\":%s}", entry->body ? "true" : "false", entry->stream ? "true" : "false");
     }
-    fputc(']', out);
+    fputs(between == '[' ? "[]" : "]", out);
     bool bad = ferror(out) != 0;
-    if (fclose(out) != 0 || bad) {
-        free(text);
-        return NULL;
-    }
-    return text;
+    if (fclose(out) == 0 && !bad) return text;
+    free(text);
+    return NULL;
 }
 
 const char *nylon_entries(void) { return initialized ? announcement : NULL; }

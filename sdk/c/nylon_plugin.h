@@ -1,8 +1,8 @@
 /* Writing a Nylon plugin in C: entries with handlers, and what a handler may ask and change.
  *
- * A plugin is a table of entries behind the macro NYLON_PLUGIN. Compile it together with nylon_plugin.c:
+ * A plugin is a table of entries behind the macro NYLON_PLUGIN. Compile it together with the helper:
  *
- *     cc -std=c11 -O2 -fPIC -shared -fvisibility=hidden -pthread -Iinclude -Isdk/c my.c sdk/c/nylon_plugin.c -o my.so
+ *     cc -std=c11 -O2 -fPIC -shared -fvisibility=hidden -pthread -Iinclude -Isdk/c my.c sdk/c/[a-z]*.c -o my.so
  *
  * A handler gets a context and must use it only until it returns (or, after nylon_defer, until nylon_done). What it reads
  * is valid for just as long. Texts end with a NUL; what is not there reads as an empty text, never as a null pointer. What it
@@ -17,7 +17,11 @@
 #ifndef NYLON_PLUGIN_H
 #define NYLON_PLUGIN_H
 
+#ifndef NYLON_NO_PROTOTYPES
+#define NYLON_NO_PROTOTYPES
 #include "nylon.h"
+#undef NYLON_NO_PROTOTYPES
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -44,9 +48,15 @@ typedef struct nylon_entry {
     void (*close)(void *session); /* called when it is over, also when `open` returned false */
 } nylon_entry;
 
+/* Entries that are written in one place. */
+typedef struct nylon_table {
+    const nylon_entry *entries;
+    size_t count;
+} nylon_table;
+
 /* What a library is. */
 typedef struct nylon_plugin {
-    const nylon_entry *entries;
+    const nylon_table *tables;
     size_t count;
     /* Gets the plugin's `config` as JSON, "" where there is none; again when a reload changes it. False: the plugin
      * cannot work, and the gateway does not start with it. */
@@ -55,10 +65,13 @@ typedef struct nylon_plugin {
     void (*shutdown)(void);
 } nylon_plugin;
 
-/* Makes a library of a table of entries: NYLON_PLUGIN(entries, initialize, shutdown), with NULL for what is not needed. */
-#define NYLON_PLUGIN(table, initialize, shutdown)                                                                       \
-    extern const nylon_plugin nylon_this_plugin;                                                                        \
-    const nylon_plugin nylon_this_plugin = {table, sizeof(table) / sizeof((table)[0]), initialize, shutdown}
+/* Makes a library of arrays of entries: NYLON_PLUGIN(initialize, shutdown, NYLON_TABLE(entries)), with NULL for a function
+ * that is not needed, and more tables behind the first. */
+#define NYLON_PLUGIN(initialize, shutdown, ...)                                                                         \
+    static const nylon_table nylon_these_tables[] = {__VA_ARGS__};                                                      \
+    const nylon_plugin nylon_this_plugin = {                                                                            \
+        nylon_these_tables, sizeof(nylon_these_tables) / sizeof(nylon_these_tables[0]), initialize, shutdown}
+#define NYLON_TABLE(array) {array, sizeof(array) / sizeof((array)[0])}
 
 extern const nylon_plugin nylon_this_plugin;
 

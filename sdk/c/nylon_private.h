@@ -42,11 +42,11 @@ struct nylon_ctx {
     uint8_t phase;
     bool failed;
     bool stream_complete;
-    bool has_body;         /* the request body was awaited */
+    bool has_body;         /* the request body came because it was awaited */
     bool has_content_type; /* the handler has chosen one */
     char *failure;         /* null also where there was no memory for the text */
     const char *refusal;
-    nylon_bytes body; /* that was awaited */
+    nylon_bytes body; /* that was awaited, until it is replaced */
     struct nylon_block *blocks;
     size_t used;
     _Alignas(max_align_t) unsigned char room[NYLON_ROOM];

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from support import golang
 from support.configs import Config
+from support.native import announced, c_library
 from support.processes import Process, ProgramWorker, WorkerProcess
 
 HERE = Path(__file__).resolve().parent
@@ -101,6 +102,13 @@ def remote_go(place: Place) -> Config:
     return place.messaging()
 
 
+def native_c(place: Place) -> Config:
+    """In the gateway's process, as a shared library written in C."""
+    place.language = "c"
+    library = c_library(*sorted((HERE / "native").glob("*.c")), sdk=True)
+    return {"type": "ffi", "file": str(library), "config": CONFIG}
+
+
 HOSTS: dict[str, Callable[[Place], Config]] = {
     "python": python,
     "python-inline": python_inline,
@@ -108,6 +116,7 @@ HOSTS: dict[str, Callable[[Place], Config]] = {
     "remote": remote,
     "remote-plain": remote_plain,
     "remote-go": remote_go,
+    "native-c": native_c,
 }
 
 
@@ -120,6 +129,8 @@ def listed(plugin: Config, ask: Callable[[str], Any]) -> set[str]:
         from entries import plugin as source
 
         return set(source.entries)
+    if plugin["type"] == "ffi":
+        return announced(Path(plugin["file"]))
     assert plugin["type"] == "messaging", plugin
     metadata = ask(f"$SRV.INFO.nylon-{plugin['group']}")["metadata"]
     prefix = "nylon.entry."

@@ -20,6 +20,35 @@ def because(reason: str, entries: str) -> Reasons:
     return dict.fromkeys(entries.split(), reason)
 
 
+PYTHON_ONLY = {
+    **because(
+        "asyncio, and the libraries and context variables around it, are Python's",
+        "timeout-passes timeout-strikes task-group current-task aiohttp httpx context-variable"
+        " context-variable-blocking",
+    ),
+    **because("this sort of raise is Python's", "raise-exit raise-cancelled"),
+}
+"""What no other language has."""
+
+NATIVE = {
+    **PYTHON_ONLY,
+    **because("the ABI joins the lines of a repeated header", "read-repeated"),
+    **because(
+        "the ABI has no state that travels: a session keeps its own",
+        "state state-in-setup state-too-large state-impossible",
+    ),
+    **because("the ABI answers a body that was not read with nothing", "read-response-body-early"),
+}
+"""What no native library can say, whatever it is written in."""
+
+C = {
+    **NATIVE,
+    **because("C has no exceptions: a change that is not allowed makes the phase fail", "refused-writes write-too-late"),
+    **because("C has no exceptions: a second decision is refused, and the first one stands", "end-then-next"),
+    **because("C has no exceptions, whose names this entry tells", "stream-misused"),
+    **because("C cannot notice that a pointer is used for longer than it is valid", "keep-context"),
+}
+
 GO: Reasons = {
     **because(
         "asyncio is Python's", "current-task aiohttp httpx mixed context-variable context-variable-blocking"
@@ -36,6 +65,7 @@ GO: Reasons = {
 """What Go has not, wherever it runs."""
 
 UNEXPRESSED: dict[str, Reasons] = {
+    "native-c": C,
     "remote-go": {**GO, **because("a worker has no inline handlers in Go", "stream-inline-large")},
 }
 """Host → what it cannot express; a host that is not here can express everything."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 import atexit
 import functools
 import itertools
+import json
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,3 +78,20 @@ def c_library(*sources: Path, sdk: bool = False, flags: tuple[str, ...] = ()) ->
         ]
     )
     return path
+
+
+ANNOUNCE = """
+import ctypes, sys
+library = ctypes.CDLL(sys.argv[1])
+library.nylon_entries.restype = ctypes.c_char_p
+library.initialize(b"{}", 2)
+print(library.nylon_entries().decode())
+"""
+
+
+def announced(library: Path) -> set[str]:
+    """The entries that a library announces, asked in a process of its own: what was loaded once stays."""
+    done = subprocess.run(
+        [sys.executable, "-c", ANNOUNCE, library], capture_output=True, text=True, check=True, timeout=60
+    )
+    return {entry["name"] for entry in json.loads(done.stdout)}
