@@ -83,7 +83,7 @@ def test_a_stream_without_its_end_never_looks_complete(case: Case, route: str) -
 
 def test_an_inline_handler_may_not_wait_for_room(case: Case) -> None:
     broken_off(case, "stream-inline-large")
-    eventually(lambda: "inline handler must not wait" in case.host.handlers_log, "the reason in the log")
+    eventually(lambda: "handler must not wait" in case.host.handlers_log, "the reason in the log")
 
 
 @pytest.mark.parametrize(("method", "query"), [("HEAD", ""), ("GET", "204"), ("GET", "304")])

@@ -43,7 +43,10 @@ NATIVE = {
 
 C = {
     **NATIVE,
-    **because("C has no exceptions: a change that is not allowed makes the phase fail", "refused-writes write-too-late"),
+    **because(
+        "C has no exceptions: a change that is not allowed makes the phase fail",
+        "refused-writes write-too-late",
+    ),
     **because("C has no exceptions: a second decision is refused, and the first one stands", "end-then-next"),
     **because("C has no exceptions, whose names this entry tells", "stream-misused"),
     **because("C cannot notice that a pointer is used for longer than it is valid", "keep-context"),

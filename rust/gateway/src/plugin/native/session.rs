@@ -189,11 +189,12 @@ impl Opened {
         if let Some(waker) = waker {
             waker.wake();
         }
-        if let Some(writer) = writer {
-            writer.outlet.close();
-        }
         if now {
             self.close_now();
+        }
+        // Last, so that a handler that writes to nobody finds its session closed.
+        if let Some(writer) = writer {
+            writer.outlet.leave();
         }
     }
 

@@ -9,7 +9,7 @@ use nylon_abi::method;
 use nylon_core::{Context as PhaseContext, Failure, FailureKind};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::time::{Sleep, sleep};
@@ -22,7 +22,13 @@ const MOST: usize = 128 * 1024;
 pub(super) struct Outlet {
     pipe: Pipe,
     reader: Mutex<Option<Waker>>,
+    /// Whether the session is over, for a handler that writes to nobody.
+    over: Mutex<bool>,
+    ended: Condvar,
 }
+
+/// The longest that a write to nobody waits for the end of its session.
+const LEAVING: Duration = Duration::from_secs(1);
 
 impl Outlet {
     fn reader(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
@@ -40,6 +46,20 @@ impl Outlet {
     pub(super) fn end(&self, how: Result<(), Failure>) {
         self.pipe.end(how);
         self.written();
+    }
+
+    /// The session is over.
+    pub(super) fn leave(&self) {
+        self.close();
+        *self.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.ended.notify_all();
+    }
+
+    /// Waits for the end of a session whose client has left. The ABI tells a handler in no other way that nobody reads,
+    /// so one that writes for ever would go on at full speed until then.
+    fn await_end(&self) {
+        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.ended.wait_timeout_while(over, LEAVING, |over| !*over));
     }
 
     /// Nobody reads any more. Whoever waits for room goes on, and what is written is dropped.
@@ -98,14 +118,17 @@ impl Written {
         loop {
             match pipe.write(data.clone()) {
                 // Another thread's write waits.
-                Err(Unwritten::Waiting) if pipe.wait().is_ok() => {}
+                Err(Unwritten::Waiting) => drop(pipe.wait()),
                 Ok(Room::Wanting) => {
                     self.outlet.written();
                     // What it comes to shows in the session's end.
-                    let _ = pipe.wait();
+                    if pipe.wait().is_err() {
+                        self.outlet.await_end();
+                    }
                     return;
                 }
-                // With room, or to nobody: the client has left, or the stream has ended.
+                Err(Unwritten::Closed(_)) => return self.outlet.await_end(),
+                // With room, or to a stream that has ended.
                 _ => return self.outlet.written(),
             }
         }
