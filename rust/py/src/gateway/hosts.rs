@@ -13,7 +13,7 @@ use crate::text;
 use nylon_config::plan::{
     Broker, CallbackMemory, Isolation, Messaging, OnLoadError, Plan, Plugin, PluginKind, PythonSource,
 };
-use nylon_gateway::plugin::native::{Library, NativeHost, NativeSettings};
+use nylon_gateway::plugin::native::{NativeHost, NativeSettings};
 use nylon_gateway::plugin::remote::{Connection, RemoteHost};
 use nylon_gateway::plugin::{PluginHost, UnloadedHost};
 use pyo3::prelude::*;
@@ -30,14 +30,25 @@ pub(super) struct Hosted {
     pub(super) host: Arc<dyn PluginHost>,
     /// The object that a Python host runs.
     object: Option<Py<PyAny>>,
+    /// The host, where it is a native one.
+    native: Option<Arc<NativeHost>>,
     recipe: Recipe,
 }
 
 impl Hosted {
+    fn new(plugin: &Plugin, host: Arc<dyn PluginHost>, recipe: Recipe) -> Hosted {
+        Hosted { name: plugin.name.clone(), host, object: None, native: None, recipe }
+    }
+
     /// Why the plugin is not loaded, where it is not.
     pub(super) fn missing(&self) -> Option<String> {
         let unloaded = matches!(self.recipe, Recipe::Unloaded);
         unloaded.then(|| self.host.ready().err())?.map(|why| format!("plugin `{}`: {why}", self.name))
+    }
+
+    /// What is doubtful about it beside others.
+    pub(super) fn warning(&self) -> Option<String> {
+        self.native.as_ref()?.warning()
     }
 }
 
@@ -108,7 +119,7 @@ impl Ingredients<'_, '_> {
             PluginKind::Messaging { .. } => "remote",
         };
         let host = Arc::new(UnloadedHost::new(kind, &why));
-        Ok(Arc::new(Hosted { name: plugin.name.clone(), host, object: None, recipe: Recipe::Unloaded }))
+        Ok(Arc::new(Hosted::new(plugin, host, Recipe::Unloaded)))
     }
 
     fn loaded(&self, plugin: &Plugin, made: &[Arc<Hosted>]) -> PyResult<Arc<Hosted>> {
@@ -129,8 +140,10 @@ impl Ingredients<'_, '_> {
                 {
                     return Ok(known.clone());
                 }
-                let host = self.native(plugin, file, *callback_memory)?;
-                Ok(Arc::new(Hosted { name: plugin.name.clone(), host: Arc::new(host), object: None, recipe }))
+                let before = known.and_then(|known| known.native.as_deref());
+                let host = Arc::new(self.native(plugin, file, *callback_memory, before)?);
+                let hosted = Hosted::new(plugin, host.clone(), recipe);
+                Ok(Arc::new(Hosted { native: Some(host), ..hosted }))
             }
             PluginKind::Python { source, execution, threads } => {
                 let given = self.objects.get_item(&plugin.name)?;
@@ -155,7 +168,7 @@ impl Ingredients<'_, '_> {
                     Ok((Arc::new(host), Some(object.unbind())))
                 })();
                 let (host, object) = started.map_err(|error| blame(self.py, plugin, error))?;
-                Ok(Arc::new(Hosted { name: plugin.name.clone(), host, object, recipe }))
+                Ok(Arc::new(Hosted { object, ..Hosted::new(plugin, host, recipe) }))
             }
             PluginKind::Messaging { messaging, workers } => {
                 let messaging = self.resolved(&self.plan.messaging[*messaging]);
@@ -175,18 +188,24 @@ impl Ingredients<'_, '_> {
                 let host = host.map_err(|error| self.refused(plugin, &error.to_string()))?;
                 let recipe =
                     Recipe::Remote { messaging: Box::new(messaging), workers: workers.clone(), connection };
-                Ok(Arc::new(Hosted { name: plugin.name.clone(), host: Arc::new(host), object: None, recipe }))
+                Ok(Arc::new(Hosted::new(plugin, Arc::new(host), recipe)))
             }
         }
     }
 
-    fn native(&self, plugin: &Plugin, file: &Path, callback_memory: CallbackMemory) -> PyResult<NativeHost> {
+    fn native(
+        &self,
+        plugin: &Plugin,
+        file: &Path,
+        callback_memory: CallbackMemory,
+        before: Option<&NativeHost>,
+    ) -> PyResult<NativeHost> {
         let config = match &plugin.config {
             serde_json::Value::Null => String::new(),
             config => config.to_string(),
         };
         let settings = NativeSettings { name: plugin.name.clone(), config, callback_memory };
-        let started = self.py.detach(|| NativeHost::start(Library::open(file)?, settings));
+        let started = self.py.detach(|| NativeHost::load(file, settings, before));
         started.map_err(|error| self.refused(plugin, &error.to_string()))
     }
 
@@ -234,7 +253,7 @@ impl Ingredients<'_, '_> {
             _ => blame(self.py, plugin, ErrorClass::PluginError.error(self.py, why)),
         };
         let host = isolated::start(self.py, plugin, kind, isolation, told, &entries, blamed)?;
-        Ok(Arc::new(Hosted { name: plugin.name.clone(), host: Arc::new(host), object: None, recipe }))
+        Ok(Arc::new(Hosted::new(plugin, Arc::new(host), recipe)))
     }
 
     fn python(&self, plugin: &Plugin, object: &Bound<'_, PyAny>, settings: Settings) -> PyResult<PythonHost> {

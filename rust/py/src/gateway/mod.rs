@@ -147,6 +147,9 @@ impl GatewayCore {
         let plan = self.configured().plan;
         let hosts =
             Ingredients { py, plan: &plan, objects: plugins, brokers: &brokers, before: &[] }.hosts()?;
+        for warning in hosts.all.iter().filter_map(|hosted| hosted.warning()) {
+            tracing::warn!("{warning}");
+        }
         let all = hosts.plugin_hosts();
         py.detach(|| self.wait_until(READY_WAIT, || all.iter().all(|host| host.ready_for(&[]).is_ok())));
         let hook: ThreadHook = Arc::new(keep_thread_state);
@@ -193,6 +196,7 @@ impl GatewayCore {
         let hosts = ingredients.hosts()?;
         warnings.extend(hosts.all.iter().filter_map(|hosted| hosted.missing()));
         let started: Vec<Arc<Hosted>> = hosts.new_since(&before.hosted).cloned().collect();
+        warnings.extend(started.iter().filter_map(|hosted| hosted.warning()));
         let refused = |error: PyErr| {
             py.detach(|| end(started.iter()));
             error

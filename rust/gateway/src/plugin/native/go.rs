@@ -10,3 +10,12 @@ pub fn two_go_libraries(plugin: &str, other: &str) -> String {
          the two `isolation: process`"
     )
 }
+
+/// What to say of a plugin in Go of which an earlier version is in this process.
+pub(super) fn earlier_go_library(plugin: &str) -> String {
+    format!(
+        "plugin `{plugin}` is written in Go, so its earlier library cannot be unloaded and stays in memory beside the \
+         new one, with a runtime of its own: that is not safe for long; give the plugin `isolation: process`, or start \
+         the gateway again"
+    )
+}

@@ -2,15 +2,17 @@
 
 use super::entry::{Entry, NativeEntry, UNANNOUNCED};
 use super::fault::LoadError;
+use super::go::{earlier_go_library, two_go_libraries};
 use super::library::Library;
-use super::mapped::{Mapped, TooManyLibraries};
+use super::mapped::{Left, Mapped, TooManyLibraries};
 use super::session::{NotOpened, Opened};
 use super::slab;
 use crate::plugin::{BodyUse, EntryTraits, PluginEntry, PluginHost, UnknownEntry};
 use nylon_config::plan::CallbackMemory;
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How a library is run.
@@ -39,21 +41,47 @@ pub enum StartError {
 pub struct NativeHost {
     name: String,
     mapped: &'static Mapped,
-    /// The version of the ABI that the library is built for.
-    version: u32,
+    lease: u64,
+    left: AtomicBool,
     /// What the library has announced; `None` where it announces nothing.
     announced: Option<Vec<Arc<Entry>>>,
 }
 
 impl NativeHost {
+    /// Loads the library in a file, and starts it. Where the process has that very library already and cannot get rid of
+    /// it (one in Go, one with threads of its own, one for version 1), this is initialized again instead of being loaded
+    /// once more: the one that `before` runs, which goes on with its sessions, or one that was shut down.
+    ///
+    /// # Errors
+    /// When the library cannot be loaded or could not initialize, or its entries make no sense. `before` runs on as it
+    /// did.
+    pub fn load(
+        file: &Path,
+        settings: NativeSettings,
+        before: Option<&NativeHost>,
+    ) -> Result<NativeHost, StartError> {
+        let image = Library::image(file)?;
+        let frees = settings.callback_memory == CallbackMemory::Host;
+        let before = before.map(|host| host.mapped);
+        match Mapped::again(file, image.fingerprint(), frees, before) {
+            Some(mapped) => NativeHost::enter(mapped, settings),
+            None => NativeHost::start(Library::from_image(file, &image)?, settings),
+        }
+    }
+
     /// Initializes `library` and learns its entries. May run for as long as the library's `initialize` does.
     ///
     /// # Errors
     /// When the library could not initialize, or its entries make no sense.
     pub fn start(library: Library, settings: NativeSettings) -> Result<NativeHost, StartError> {
-        let NativeSettings { name, config, callback_memory } = settings;
-        let version = library.version();
-        let mapped = Mapped::new(library, callback_memory == CallbackMemory::Host)?;
+        let frees = settings.callback_memory == CallbackMemory::Host;
+        let mapped = Mapped::new(library, &settings.name, frees)?;
+        NativeHost::enter(mapped, settings)
+    }
+
+    fn enter(mapped: &'static Mapped, settings: NativeSettings) -> Result<NativeHost, StartError> {
+        let NativeSettings { name, config, .. } = settings;
+        let lease = mapped.enter(&config);
         let started = mapped.starting(|library| {
             library.initialize(&config)?;
             library.entries()
@@ -61,7 +89,7 @@ impl NativeHost {
         let announced = match started {
             Ok(announced) => announced,
             Err(error) => {
-                mapped.shut_down(Instant::now());
+                give_back(mapped, lease, &name, || mapped.shut_down(Instant::now()));
                 return Err(error.into());
             }
         };
@@ -74,7 +102,18 @@ impl NativeHost {
             Arc::new(Entry { mapped, name: entry.name.into(), traits })
         };
         let announced = announced.map(|entries| entries.into_iter().map(entry).collect());
-        Ok(NativeHost { name, mapped, version, announced })
+        let left = AtomicBool::new(false);
+        Ok(NativeHost { name, mapped, lease, left, announced })
+    }
+
+    /// What is doubtful about the library beside others of this process.
+    pub fn warning(&self) -> Option<String> {
+        let other = self.mapped.other_in_go()?.origin();
+        Some(if other.plugin == self.name && other.file == self.mapped.origin().file {
+            earlier_go_library(&self.name)
+        } else {
+            two_go_libraries(&self.name, &other.plugin)
+        })
     }
 
     /// The names of the entries that the library announces; `None` where it announces nothing.
@@ -130,16 +169,23 @@ impl PluginHost for NativeHost {
 
     fn figures(&self) -> Value {
         json!({
-            "abi": self.version,
+            "abi": self.mapped.origin().version,
             "sessions": self.mapped.open.load(Ordering::Relaxed),
             "refused_calls": self.mapped.misuse.figures(),
         })
     }
 
     fn shutdown(&self, grace: Duration) {
-        if self.mapped.ended.swap(true, Ordering::SeqCst) {
-            return;
+        if !self.left.swap(true, Ordering::SeqCst) {
+            give_back(self.mapped, self.lease, &self.name, || self.end(grace));
         }
+    }
+}
+
+impl NativeHost {
+    /// Ends the library, which nobody uses any more.
+    fn end(&self, grace: Duration) {
+        self.mapped.ended.store(true, Ordering::SeqCst);
         let until = Instant::now() + grace;
         let open = || self.mapped.open.load(Ordering::SeqCst);
         while open() > 0 && Instant::now() < until {
@@ -154,6 +200,26 @@ impl PluginHost for NativeHost {
             self.close_all();
         }
         self.mapped.shut_down(Instant::now() + LAST_CALLS);
+    }
+}
+
+/// Gives a library back: to nobody, and `end` ends it; or to a host before, which gets it as it had it.
+fn give_back(mapped: &Mapped, lease: u64, plugin: &str, end: impl FnOnce()) {
+    match mapped.leave(lease) {
+        Left::Nobody => end(),
+        Left::Others => {}
+        Left::Earlier(config) => {
+            let again = mapped.starting(|library| {
+                library.initialize(&config)?;
+                library.entries()
+            });
+            if let Err(error) = again {
+                tracing::error!(
+                    plugin,
+                    "the library does not take its configuration of before again: {error}"
+                );
+            }
+        }
     }
 }
 

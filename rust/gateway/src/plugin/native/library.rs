@@ -30,6 +30,7 @@ pub struct Library {
     fingerprint: u64,
     version: u32,
     go: bool,
+    once: bool,
     calls: Calls,
     // Last: the code behind `calls` is there for as long as they are.
     _loaded: Loaded,
@@ -63,7 +64,16 @@ impl Library {
     ///
     /// What is wrong with the file.
     pub fn open(file: &Path) -> Result<Library, LoadError> {
-        Library::load(file).map_err(|fault| LoadError { file: file.to_owned(), fault })
+        Library::from_image(file, &Library::image(file)?)
+    }
+
+    /// What is in a file, to be opened with [`Library::from_image`].
+    pub(super) fn image(file: &Path) -> Result<Image, LoadError> {
+        Image::read(file).map_err(|fault| LoadError { file: file.to_owned(), fault })
+    }
+
+    pub(super) fn from_image(file: &Path, image: &Image) -> Result<Library, LoadError> {
+        Library::load(file, image).map_err(|fault| LoadError { file: file.to_owned(), fault })
     }
 
     /// Whether the library in a file could be opened, as far as can be told without running anything of it.
@@ -72,13 +82,11 @@ impl Library {
     ///
     /// What is wrong with the file.
     pub fn check(file: &Path) -> Result<Checked, LoadError> {
-        let image = Image::read(file).map_err(|fault| LoadError { file: file.to_owned(), fault })?;
-        Ok(Checked { is_go: image.go })
+        Ok(Checked { is_go: Library::image(file)?.go })
     }
 
-    fn load(file: &Path) -> Result<Library, Fault> {
-        let image = Image::read(file)?;
-        let loaded = Loaded::open(file, &image)?;
+    fn load(file: &Path, image: &Image) -> Result<Library, Fault> {
+        let loaded = Loaded::open(file, image)?;
         let calls = Calls::of(&loaded)?;
         let version = match address(&loaded, Symbol::Version) {
             None => 1,
@@ -93,7 +101,16 @@ impl Library {
             return Err(Fault::Version(version));
         }
         let fingerprint = image.fingerprint();
-        Ok(Library { file: file.to_owned(), fingerprint, version, go: image.go, calls, _loaded: loaded })
+        let once = image.bound_to_its_place;
+        Ok(Library {
+            file: file.to_owned(),
+            fingerprint,
+            version,
+            go: image.go,
+            once,
+            calls,
+            _loaded: loaded,
+        })
     }
 
     /// The file that it was loaded from.
@@ -114,6 +131,11 @@ impl Library {
     /// Whether it is written in Go: it cannot be unloaded, and two such libraries in one process are not safe.
     pub fn is_go(&self) -> bool {
         self.go
+    }
+
+    /// Whether the process can have it only once: it works from its own place alone.
+    pub fn is_bound_to_its_place(&self) -> bool {
+        self.once
     }
 
     /// Hands the plugin its configuration: JSON, or nothing.

@@ -10,8 +10,10 @@ use super::library::Library;
 use super::misuse::Misuse;
 use nylon_abi::FfiBuffer;
 use std::cell::Cell;
+use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Libraries that this process can have at once, those included that cannot be unloaded.
@@ -29,6 +31,12 @@ pub(super) struct Mapped {
     /// From a box; null once it is unloaded.
     library: AtomicPtr<Library>,
     index: usize,
+    /// What the library was loaded from and is.
+    origin: Origin,
+    /// Who uses it.
+    leases: Mutex<Vec<Lease>>,
+    /// It is shut down, stays in memory, and may be used again.
+    idle: AtomicBool,
     /// The gateway frees what the library hands over.
     frees: bool,
     /// Sessions that are open.
@@ -42,6 +50,33 @@ pub(super) struct Mapped {
     /// It has called from a thread of its own.
     has_threads: AtomicBool,
     pub(super) misuse: Misuse,
+}
+
+/// What a library was loaded from and is: also known once it is unloaded.
+pub(super) struct Origin {
+    pub(super) plugin: String,
+    pub(super) file: PathBuf,
+    fingerprint: u64,
+    pub(super) version: u32,
+    go: bool,
+    once: bool,
+}
+
+/// A host's use of a library.
+struct Lease {
+    number: u64,
+    /// What the library was initialized with for it.
+    config: String,
+}
+
+/// What a host leaves behind that gives its library back.
+pub(super) enum Left {
+    /// Nobody: the library is to be shut down.
+    Nobody,
+    /// A host that came after it.
+    Others,
+    /// Hosts that came before it, and what the last of them has initialized the library with.
+    Earlier(String),
 }
 
 /// There is no callback left for one more library.
@@ -59,6 +94,10 @@ pub(super) fn behind(index: usize) -> Option<&'static Mapped> {
     unsafe { record.as_ref() }
 }
 
+fn all() -> impl Iterator<Item = &'static Mapped> {
+    (0..MAX_LIBRARIES).filter_map(behind)
+}
+
 /// Whether this thread is one of the gateway's, inside a call of it: then nothing may block it.
 pub(super) fn is_inside() -> bool {
     INSIDE.get() > 0
@@ -66,9 +105,23 @@ pub(super) fn is_inside() -> bool {
 
 impl Mapped {
     /// The record of a library. It stays, small as it is, since calls may look for it at any time.
-    pub(super) fn new(library: Library, frees: bool) -> Result<&'static Mapped, TooManyLibraries> {
+    pub(super) fn new(
+        library: Library,
+        plugin: &str,
+        frees: bool,
+    ) -> Result<&'static Mapped, TooManyLibraries> {
         let mapped = Box::new(Mapped {
             misuse: Misuse::new(library.path()),
+            origin: Origin {
+                plugin: plugin.to_owned(),
+                file: library.path().to_owned(),
+                fingerprint: library.fingerprint(),
+                version: library.version(),
+                go: library.is_go(),
+                once: library.is_bound_to_its_place(),
+            },
+            leases: Mutex::new(Vec::new()),
+            idle: AtomicBool::new(false),
             library: AtomicPtr::new(Box::into_raw(Box::new(library))),
             index: 0,
             frees,
@@ -94,6 +147,71 @@ impl Mapped {
         Err(TooManyLibraries)
     }
 
+    /// A library that this process has already and that is to be used again instead of being loaded once more: the one
+    /// of `before`, or one that nobody uses any more. Only where loading it once more would leave more in memory, or is
+    /// not possible.
+    pub(super) fn again(
+        file: &Path,
+        fingerprint: u64,
+        frees: bool,
+        before: Option<&'static Mapped>,
+    ) -> Option<&'static Mapped> {
+        let fits = |mapped: &&'static Mapped| {
+            let origin = &mapped.origin;
+            (&*origin.file, origin.fingerprint, mapped.frees) == (file, fingerprint, frees)
+        };
+        if let Some(before) = before.filter(fits).filter(|before| !before.can_be_unloaded()) {
+            return Some(before);
+        }
+        let claim = |mapped: &&'static Mapped| {
+            mapped.idle.compare_exchange(true, false, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        let found = all().filter(fits).find(claim)?;
+        found.ended.store(false, Ordering::SeqCst);
+        found.down.store(false, Ordering::SeqCst);
+        Some(found)
+    }
+
+    /// Another library in Go that this process has.
+    pub(super) fn other_in_go(&self) -> Option<&'static Mapped> {
+        all().find(|other| self.origin.go && other.origin.go && !std::ptr::eq(*other, self))
+    }
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// A host begins to use the library.
+    pub(super) fn enter(&self, config: &str) -> u64 {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        self.leases().push(Lease { number, config: config.to_owned() });
+        number
+    }
+
+    /// A host gives the library back.
+    pub(super) fn leave(&self, number: u64) -> Left {
+        let mut leases = self.leases();
+        let was_last = leases.last().is_some_and(|lease| lease.number == number);
+        leases.retain(|lease| lease.number != number);
+        match leases.last() {
+            None => Left::Nobody,
+            Some(_) if !was_last => Left::Others,
+            Some(before) => Left::Earlier(before.config.clone()),
+        }
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Vec<Lease>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing of the library may run any more once it is shut down. What is loaded but once stays as well,
+    /// since it could not be loaded beside itself.
+    fn can_be_unloaded(&self) -> bool {
+        let Origin { version, go, once, .. } = self.origin;
+        version >= 2 && !go && !once && !self.has_threads.load(Ordering::SeqCst)
+    }
+
     /// The library. Only between `new` and the end of `shut_down`.
     fn loaded(&self) -> &Library {
         // SAFETY: set by `new`; it is unloaded by `shut_down` alone, after the last use: no session is open, and strays
@@ -116,10 +234,11 @@ impl Mapped {
         }
         let library = self.loaded();
         inside(|| library.shutdown());
-        let promised = library.version() >= 2 && !library.is_go();
-        if promised && !self.has_threads.load(Ordering::SeqCst) && !busy() {
+        if self.can_be_unloaded() && !busy() {
             self.unload();
             LIBRARIES[self.index].store(null_mut(), Ordering::Release);
+        } else if !busy() {
+            self.idle.store(true, Ordering::Release);
         }
     }
 
