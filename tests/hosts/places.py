@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support import golang
 from support.configs import Config
-from support.native import announced, c_library
+from support.native import announced, c_library, rust_library
 from support.processes import Process, ProgramWorker, WorkerProcess
 
 HERE = Path(__file__).resolve().parent
@@ -104,8 +104,18 @@ def remote_go(place: Place) -> Config:
 
 def native_c(place: Place) -> Config:
     """In the gateway's process, as a shared library written in C."""
-    place.language = "c"
     library = c_library(*sorted((HERE / "native").glob("*.c")), sdk=True)
+    return native(place, "c", library)
+
+
+def native_rust(place: Place) -> Config:
+    """In the gateway's process, as a library made with sdk/rust."""
+    return native(place, "rust", rust_library("nylon-suite-plugin"))
+
+
+def native(place: Place, language: str, library: Path) -> Config:
+    """In the gateway's process, as this library."""
+    place.language = language
     return {"type": "ffi", "file": str(library), "config": CONFIG}
 
 
@@ -117,6 +127,7 @@ HOSTS: dict[str, Callable[[Place], Config]] = {
     "remote-plain": remote_plain,
     "remote-go": remote_go,
     "native-c": native_c,
+    "native-rust": native_rust,
 }
 
 

@@ -67,9 +67,28 @@ GO: Reasons = {
 }
 """What Go has not, wherever it runs."""
 
+JOINED = because("the C ABI joins the lines of a header", "read-repeated")
+EARLY = because(
+    "the C ABI answers a response body that is not there yet with an empty one", "read-response-body-early"
+)
+ASYNCIO = because(
+    "asyncio is Python's",
+    """timeout-passes timeout-strikes current-task aiohttp httpx context-variable context-variable-blocking""",
+)
+
 UNEXPRESSED: dict[str, Reasons] = {
     "native-c": C,
     "remote-go": {**GO, **because("a worker has no inline handlers in Go", "stream-inline-large")},
+    "native-rust": {
+        **JOINED,
+        **EARLY,
+        **ASYNCIO,
+        **because("the compiler refuses to keep a context beyond its phase", "keep-context"),
+        **because("the compiler refuses to write to a stream after its end", "stream-misused"),
+        **because(
+            "state stays in the process, so it may be of any size and kind", "state-too-large state-impossible"
+        ),
+    },
 }
 """Host → what it cannot express; a host that is not here can express everything."""
 

@@ -1,4 +1,4 @@
-"""Shared libraries that tests compile from C, with the compiler and the strictness that users are told to use.
+"""Shared libraries that tests compile, with the compilers and the strictness that users are told to use.
 
 Each library is built once per run, into a directory that goes when the run ends.
 """
@@ -9,6 +9,7 @@ import atexit
 import functools
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -78,6 +79,23 @@ def c_library(*sources: Path, sdk: bool = False, flags: tuple[str, ...] = ()) ->
         ]
     )
     return path
+
+
+@functools.cache
+def rust_library(package: str) -> Path:
+    """The shared library of a package of the workspace. Cargo builds it where it builds all else, once."""
+    cargo = compiler("cargo")
+    command = [cargo, "build", "--locked", "--package", package, "--message-format", "json-render-diagnostics"]
+    # Not the one of a test that has one of its own.
+    environment = {name: value for name, value in os.environ.items() if name != "CARGO_TARGET_DIR"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\nended with {done.returncode}:\n{done.stderr}"
+    messages = [json.loads(line) for line in done.stdout.splitlines()]
+    made = [message for message in messages if message.get("target", {}).get("kind") == ["cdylib"]]
+    (path,) = made[-1]["filenames"]
+    return Path(path)
 
 
 ANNOUNCE = """
