@@ -67,28 +67,22 @@ GO: Reasons = {
 }
 """What Go has not, wherever it runs."""
 
-JOINED = because("the C ABI joins the lines of a header", "read-repeated")
-EARLY = because(
-    "the C ABI answers a response body that is not there yet with an empty one", "read-response-body-early"
-)
-ASYNCIO = because(
-    "asyncio is Python's",
-    """timeout-passes timeout-strikes current-task aiohttp httpx context-variable context-variable-blocking""",
-)
+OF_RUST = ["task-group", "raise-exit", "raise-cancelled", "state", "state-in-setup"]
+"""What only Rust has of what other libraries have not: scoped threads, panics of several sorts, the SDK's own state."""
+
+RUST: Reasons = {
+    **{entry: why for entry, why in NATIVE.items() if entry not in OF_RUST},
+    **because("the compiler refuses to keep a context beyond its phase", "keep-context"),
+    **because("the compiler refuses to write to a stream after its end", "stream-misused"),
+    **because(
+        "state stays in the process, so it is of any size and kind", "state-too-large state-impossible"
+    ),
+}
 
 UNEXPRESSED: dict[str, Reasons] = {
     "native-c": C,
     "remote-go": {**GO, **because("a worker has no inline handlers in Go", "stream-inline-large")},
-    "native-rust": {
-        **JOINED,
-        **EARLY,
-        **ASYNCIO,
-        **because("the compiler refuses to keep a context beyond its phase", "keep-context"),
-        **because("the compiler refuses to write to a stream after its end", "stream-misused"),
-        **because(
-            "state stays in the process, so it may be of any size and kind", "state-too-large state-impossible"
-        ),
-    },
+    "native-rust": RUST,
 }
 """Host → what it cannot express; a host that is not here can express everything."""
 

@@ -85,7 +85,15 @@ def c_library(*sources: Path, sdk: bool = False, flags: tuple[str, ...] = ()) ->
 def rust_library(package: str) -> Path:
     """The shared library of a package of the workspace. Cargo builds it where it builds all else, once."""
     cargo = compiler("cargo")
-    command = [cargo, "build", "--locked", "--package", package, "--message-format", "json-render-diagnostics"]
+    command = [
+        cargo,
+        "build",
+        "--locked",
+        "--package",
+        package,
+        "--message-format",
+        "json-render-diagnostics",
+    ]
     # Not the one of a test that has one of its own.
     environment = {name: value for name, value in os.environ.items() if name != "CARGO_TARGET_DIR"}
     done = subprocess.run(
