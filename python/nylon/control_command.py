@@ -117,6 +117,8 @@ def described(status: dict[str, Any]) -> list[str]:
     for plugin in status["plugins"]:
         state = "ready" if plugin["ready"] else f"not ready: {plugin['reason']}"
         lines += ["", f"plugin {plugin['name']} ({plugin['kind']}): {state}"]
+        if refused := _counts(plugin.get("refused_calls", {})):
+            lines.append(f"  calls of the library that were refused: {refused}")
         groups = plugin.get("groups", [])
         mirror = plugin.get("mirror")
         rows = [_row(group, f"{group['weight']}") for group in groups]
