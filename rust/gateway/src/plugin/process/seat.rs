@@ -82,6 +82,7 @@ pub(super) async fn keep(
                 (why.into_text(), Duration::ZERO)
             }
             Begun::Up(mut process, info) => {
+                shared.children.seated(seat, &process.child);
                 if let Some(first) = first.take() {
                     let _ = first.send(Ok(*info));
                 }
@@ -162,7 +163,6 @@ impl Process {
 
     /// Hands frames to the calls until the process or the host ends. The reason, if it was the process.
     async fn serve(&mut self, shared: &Shared, seat: usize, ending: &mut Ending) -> Option<String> {
-        shared.children.seated(seat, &self.child);
         let broken = tokio::select! {
             broken = receive(&mut self.stream, &self.outbox, &self.child, &mut self.running) => Some(broken),
             _ = ending.changed() => None,

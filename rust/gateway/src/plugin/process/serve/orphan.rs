@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::time::Duration;
 
 /// The time for an end in good order.
-const GRACE: Duration = Duration::from_secs(3);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Watches the other end of `socket`.
 pub(super) fn watch(socket: &StdStream) -> io::Result<()> {

@@ -1,0 +1,189 @@
+"""A process of a plugin dies: its calls go elsewhere or fail by their policy, and nothing else is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+from isolated import isolated, policy, served
+from isolated_plugin import WAYS
+from support.client import Answer, Connection, Truncated
+from support.configs import Config, route
+from support.origin import Origin
+from support.waiting import eventually
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_call_of_a_process_that_dies_goes_to_another_one(how: str) -> None:
+    with isolated(served("die", "die", {"how": how}), plugin={"processes": 2}) as running:
+        before = running.pids
+        answer = running.get("die")
+        assert (answer.status, answer.json()["attempt"]) == (200, 2)
+        assert answer.json()["pid"] in before
+        running.await_processes(2)
+        assert (running.status["restarts"], running.status["retried"]) == (1, 1)
+
+
+def test_call_waits_for_the_next_process_where_there_is_no_other() -> None:
+    with isolated(served("die", "die", {"how": "segfault"})) as running:
+        (before,) = running.pids
+        answer = running.get("die")
+        assert (answer.status, answer.json()["attempt"]) == (200, 2)
+        assert answer.json()["pid"] != before
+
+
+def test_call_that_may_not_run_twice_fails_with_its_process() -> None:
+    die = served("die", "die", {"how": "kill"})
+    with isolated(die, served("pid", "pid"), plugin=policy(idempotent=False)) as running:
+        assert running.get("die").status == 502
+        assert running.status["retried"] == 0
+        assert running.get("pid").json()["attempt"] == 1
+
+
+def test_call_that_kills_every_process_fails_after_its_retries() -> None:
+    die = served("die", "die", {"how": "exit", "until": 99})
+    once = policy(retry={"max": 1}, timeout_ms=20_000)
+    with isolated(die, served("pid", "pid"), plugin=once) as running:
+        assert running.get("die").status == 502
+        assert running.status["retried"] == 1
+        assert running.get("pid").status == 200
+
+
+def test_other_calls_of_a_process_that_dies_go_on_elsewhere(tmp_path: Path) -> None:
+    wait = served("wait", "wait", {"folder": str(tmp_path)})
+    with isolated(wait, served("pid", "pid")) as running:
+        (before,) = running.pids
+        answers: list[Answer] = []
+        client = threading.Thread(target=lambda: answers.append(running.get("wait")))
+        client.start()
+        eventually((tmp_path / "waiting").exists, "a handler that waits")
+        running.kill(before)
+        (after,) = running.await_processes(1, without=before)
+        (tmp_path / "go").touch()
+        client.join(10)
+        (answer,) = answers
+        assert (answer.status, answer.json()) == (200, {"pid": after, "attempt": 2})
+
+
+def closure(**more: object) -> Config:
+    return route("/{*rest}", middleware=[{"plugin": "p", "entry": "closure", **more}])
+
+
+def test_session_moves_in_its_first_phase_and_no_later(origin: Origin) -> None:
+    with isolated(origin=origin.address, paths=[closure()], plugin={"processes": 2}) as running:
+        assert int(running.get("x").header("x-pid") or 0) in running.pids
+        moved = running.get("x", {"x-die-first": "1"})
+        assert moved.status == 200
+        assert moved.header("x-pid")
+        running.await_processes(2)
+        # Its closures are gone with its process: nobody else can run the phase.
+        assert running.get("x", {"x-die-later": "1"}).status == 502
+        running.await_processes(2)
+        assert running.get("x").status == 200
+
+
+def test_lost_session_goes_on_without_the_plugin_where_that_is_wanted(origin: Origin) -> None:
+    path = closure(per_phase={"response_filter": {"on_error": "continue"}})
+    with isolated(origin=origin.address, paths=[path]) as running:
+        answer = running.get("x", {"x-die-later": "1"})
+        assert (answer.status, answer.header("x-pid")) == (200, None)
+
+
+def test_stream_of_a_process_that_dies_is_cut_and_looks_cut() -> None:
+    with isolated(served("stream", "stream")) as running, Connection(running.address) as client:
+        with pytest.raises(Truncated) as cut:
+            client.request("GET", "/stream")
+        assert b"the beginning" in cut.value.received
+        assert running.status["retried"] == 0
+
+
+def test_frozen_process_is_judged_by_the_time_limit_and_left_alone_then() -> None:
+    stop = served("stop", "stop-answering")
+    plugin = {"processes": 2, **policy(timeout_ms=1000)}
+    with isolated(stop, served("pid", "pid"), plugin=plugin) as running:
+        assert running.get("stop").status == 504
+        (frozen,) = (process["pid"] for process in running.status["processes"] if process["silent"])
+        assert {running.get("pid").json()["pid"] for _ in range(6)} == set(running.pids) - {frozen}
+        os.kill(frozen, signal.SIGCONT)
+        eventually(
+            lambda: not any(process["silent"] for process in running.status["processes"]), "a word from it"
+        )
+        assert {running.get("pid").json()["pid"] for _ in range(6)} == set(running.pids)
+
+
+def test_frozen_process_does_not_outlive_the_gateway() -> None:
+    with isolated(served("stop", "stop-answering"), plugin=policy(timeout_ms=300)) as running:
+        assert running.get("stop").status == 504
+
+
+def test_no_answer_is_wrong_while_processes_are_killed() -> None:
+    with isolated(served("digest", "digest"), plugin={"processes": 2}) as running:
+        wrong: list[object] = []
+        stop = threading.Event()
+        asked = 0
+
+        def ask(client: int) -> None:
+            nonlocal asked
+            with Connection(running.address) as connection:
+                for number in range(100_000):
+                    name = f"{client}-{number}"
+                    answer = connection.request("GET", "/digest", {"x-number": name})
+                    expected = hashlib.sha256(name.encode()).hexdigest()
+                    if (answer.status, answer.body.decode()) != (200, expected):
+                        wrong.append((name, answer))
+                    asked += 1
+                    if stop.is_set():
+                        return
+
+        clients = [threading.Thread(target=ask, args=(client,)) for client in range(4)]
+        for client in clients:
+            client.start()
+        for _ in range(6):
+            seen = asked
+            eventually(lambda seen=seen: asked > seen + 50, "answers")
+            (victim, *_) = running.await_processes(2)
+            running.kill(victim)
+            running.await_processes(2, without=victim)
+        stop.set()
+        for client in clients:
+            client.join(10)
+        assert not wrong, wrong[:3]
+        assert running.status["restarts"] == 6
+
+
+def test_restarts_leave_nothing_behind() -> None:
+    own = psutil.Process()
+    with isolated(served("pid", "pid")) as running:
+
+        def restart() -> None:
+            (pid,) = running.await_processes(1)
+            running.kill(pid)
+            running.await_processes(1, without=pid)
+
+        restart()
+        files, threads = own.num_fds(), own.num_threads()
+        for _ in range(5):
+            restart()
+        assert own.num_fds() <= files
+        assert own.num_threads() <= threads
+        zombies = [child for child in own.children() if child.status() == psutil.STATUS_ZOMBIE]
+        assert zombies == []
+        assert running.get("pid").status == 200
+
+
+def test_unavailable_at_once_where_no_process_comes_up_in_time(tmp_path: Path) -> None:
+    record = tmp_path / "starts"
+    config = {"record": str(record), "starts": 1}
+    die = served("die", "die", {"how": "exit", "until": 99})
+    plugin = {"config": config, **policy(retry={"max": 0}, timeout_ms=2000)}
+    with isolated(die, served("pid", "pid"), plugin=plugin) as running:
+        assert running.get("die").status == 502
+        eventually(lambda: len(record.read_text().splitlines()) > 3, "starts that fail")
+        assert running.get("pid").status == 503
+        assert running.status["ready"] is False
+        assert "exited with code 3 before it was ready" in running.status["reason"]
