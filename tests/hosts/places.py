@@ -113,6 +113,11 @@ def native_rust(place: Place) -> Config:
     return native(place, "rust", rust_library("nylon-suite-plugin"))
 
 
+def native_process(place: Place) -> Config:
+    """In a process of its own, as the library in C."""
+    return {**native_c(place), "isolation": "process"}
+
+
 def native(place: Place, language: str, library: Path) -> Config:
     """In the gateway's process, as this library."""
     place.language = language
@@ -127,6 +132,7 @@ HOSTS: dict[str, Callable[[Place], Config]] = {
     "remote-plain": remote_plain,
     "remote-go": remote_go,
     "native-c": native_c,
+    "native-process": native_process,
     "native-rust": native_rust,
 }
 

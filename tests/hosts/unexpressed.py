@@ -81,6 +81,7 @@ RUST: Reasons = {
 
 UNEXPRESSED: dict[str, Reasons] = {
     "native-c": C,
+    "native-process": C,
     "remote-go": {**GO, **because("a worker has no inline handlers in Go", "stream-inline-large")},
     "native-rust": RUST,
 }
