@@ -83,6 +83,13 @@ fn a_library_that_is_damaged_is_an_error_and_nothing_else() {
         // What is cut off after all that matters may still load.
         let _ = Library::check(&path);
     }
+    // The table of sections stands last and is not needed; without it a part is told by its segments.
+    let mut stripped = whole[..whole.len() / 2].to_vec();
+    for at in [40..48, 58..64] {
+        stripped[at].fill(0);
+    }
+    std::fs::write(&path, &stripped).expect("a file");
+    assert_eq!(fault_of_the_file(&path), "it is no shared library, but a part of one");
     for at in (0..whole.len()).step_by(31) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0xff;

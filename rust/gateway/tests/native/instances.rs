@@ -70,35 +70,3 @@ fn a_library_with_neighbours_is_loaded_from_its_place() {
     drop(library);
     assert_eq!(variable(&beside), 0);
 }
-
-#[test]
-fn what_is_unloaded_leaves_nothing_behind() {
-    let shop = Workshop::new();
-    let path = shop.plugin("leaving-nothing.so", "");
-    let open_files = || {
-        let named = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_link(entry.ok()?.path()).ok();
-        let all = std::fs::read_dir("/proc/self/fd").expect("a directory").filter_map(named);
-        all.filter(|name| name.to_string_lossy().contains("leaving-nothing")).count()
-    };
-    let mapped = || {
-        let maps = std::fs::read_to_string("/proc/self/maps").expect("the maps");
-        maps.lines().filter(|line| line.contains("leaving-nothing")).count()
-    };
-    for _ in 0..50 {
-        let library = Library::open(&path).expect("it loads");
-        assert!(mapped() > 0 && open_files() == 1);
-        library.shutdown();
-    }
-    assert_eq!((mapped(), open_files()), (0, 0));
-}
-
-#[test]
-fn what_cannot_be_unloaded_is_never_taken_for_another() {
-    let shop = Workshop::new();
-    let path = shop.build("staying.so", PLUGIN, &["-Wl,-z,nodelete"]);
-    for round in 1..=5 {
-        let library = Library::open(&path).expect("it loads");
-        assert_eq!(variable(&library), 0, "round {round}");
-        library.initialize("1").expect("it is short");
-    }
-}

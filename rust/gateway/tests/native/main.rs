@@ -8,6 +8,10 @@ mod client;
 mod origin;
 
 mod bodies;
+mod building;
 mod deciding;
+mod faults;
 mod gateway;
+mod instances;
 mod lateness;
+mod unloading;

@@ -5,8 +5,8 @@
 //! what else decides how it may be loaded.
 
 use super::fault::{Fault, Symbol};
-use object::elf::{DT_RPATH, DT_RUNPATH, ET_DYN, FileHeader64};
-use object::read::elf::{ElfFile64, FileHeader};
+use object::elf::{DT_RPATH, DT_RUNPATH, ET_DYN, FileHeader64, PT_LOAD, ProgramHeader64};
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{Endianness, Object, ObjectSymbol};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -64,6 +64,14 @@ fn inspect(bytes: Vec<u8>, inode: Inode) -> Result<Image, Fault> {
     if elf.elf_header().e_type(elf.endian()) != ET_DYN {
         let what = "a program or an object file: link it with `-shared`";
         return Err(Fault::NotALibrary(what.to_owned()));
+    }
+    // The loader would map it all the same, and the process die where it touches what is not there.
+    let whole = |segment: &ProgramHeader64<Endianness>| {
+        let end = segment.p_offset(elf.endian()).checked_add(segment.p_filesz(elf.endian()));
+        segment.p_type(elf.endian()) != PT_LOAD || end.is_some_and(|end| end <= bytes.len() as u64)
+    };
+    if !elf.elf_program_headers().iter().all(whole) {
+        return Err(Fault::NotALibrary("a part of one".to_owned()));
     }
     // Loading needs no table of sections; without it, nothing here tells what a library exports.
     if !elf.elf_section_table().is_empty() {

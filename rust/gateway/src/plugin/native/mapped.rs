@@ -2,20 +2,24 @@
 //!
 //! Every library gets a callback function of its own, so a call with the session of another one is noticed. After its
 //! `shutdown` nothing of it is called, and what comes from it is refused. It is unloaded then only where nothing of it
-//! can run any more: a library of version 2 promises that, and one that has ever called back from a thread of its own
-//! is not believed. All others stay in memory, since code that a thread stands in must not go away.
+//! can run any more: a library of version 2 promises that, and is believed once all threads that have ever called from
+//! it are gone. All others stay in memory, since code that a thread stands in must not go away; they are used again
+//! where the same file is loaded again.
 
 use super::callback;
 use super::library::Library;
 use super::misuse::Misuse;
+use super::threads::Threads;
 use nylon_abi::FfiBuffer;
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+/// How long the threads of a library may take to end after its `shutdown`.
+const LAST_THREADS: Duration = Duration::from_secs(1);
 /// Libraries that this process can have at once, those included that cannot be unloaded.
 pub(super) const MAX_LIBRARIES: usize = 256;
 
@@ -47,8 +51,8 @@ pub(super) struct Mapped {
     down: AtomicBool,
     /// Answers under way to calls that belong to no session.
     strays: AtomicUsize,
-    /// It has called from a thread of its own.
-    has_threads: AtomicBool,
+    /// Threads of its own that have called.
+    threads: Threads,
     pub(super) misuse: Misuse,
 }
 
@@ -60,6 +64,19 @@ pub(super) struct Origin {
     pub(super) version: u32,
     go: bool,
     once: bool,
+}
+
+impl Origin {
+    /// Why it cannot be unloaded, where that is known from the first.
+    fn stays(&self) -> Option<&'static str> {
+        if self.go {
+            return Some("a Go runtime cannot be unloaded");
+        }
+        if self.version < 2 {
+            return Some("a library for version 1 of the ABI does not promise that its threads have ended");
+        }
+        self.once.then_some("it could not be loaded beside itself again")
+    }
 }
 
 /// A host's use of a library.
@@ -129,7 +146,7 @@ impl Mapped {
             ended: AtomicBool::new(false),
             down: AtomicBool::new(false),
             strays: AtomicUsize::new(0),
-            has_threads: AtomicBool::new(false),
+            threads: Threads::default(),
         });
         let record = Box::into_raw(mapped);
         for (index, place) in LIBRARIES.iter().enumerate() {
@@ -160,7 +177,7 @@ impl Mapped {
             let origin = &mapped.origin;
             (&*origin.file, origin.fingerprint, mapped.frees) == (file, fingerprint, frees)
         };
-        if let Some(before) = before.filter(fits).filter(|before| !before.can_be_unloaded()) {
+        if let Some(before) = before.filter(fits).filter(|before| before.origin.stays().is_some()) {
             return Some(before);
         }
         let claim = |mapped: &&'static Mapped| {
@@ -205,13 +222,6 @@ impl Mapped {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether nothing of the library may run any more once it is shut down. What is loaded but once stays as well,
-    /// since it could not be loaded beside itself.
-    fn can_be_unloaded(&self) -> bool {
-        let Origin { version, go, once, .. } = self.origin;
-        version >= 2 && !go && !once && !self.has_threads.load(Ordering::SeqCst)
-    }
-
     /// The library. Only between `new` and the end of `shut_down`.
     fn loaded(&self) -> &Library {
         // SAFETY: set by `new`; it is unloaded by `shut_down` alone, after the last use: no session is open, and strays
@@ -230,14 +240,21 @@ impl Mapped {
         self.down.store(true, Ordering::SeqCst);
         let busy = || self.strays.load(Ordering::SeqCst) > 0 || self.open.load(Ordering::Acquire) > 0;
         while busy() && Instant::now() < until {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
         let library = self.loaded();
         inside(|| library.shutdown());
-        if self.can_be_unloaded() && !busy() {
+        let stays = self.origin.stays().or_else(|| {
+            let gone = self.threads.wait(Instant::now() + LAST_THREADS) && !busy();
+            (!gone).then_some("threads of it still run after its `shutdown`")
+        });
+        let Some(why) = stays else {
             self.unload();
-            LIBRARIES[self.index].store(null_mut(), Ordering::Release);
-        } else if !busy() {
+            return LIBRARIES[self.index].store(null_mut(), Ordering::Release);
+        };
+        let (plugin, file) = (&self.origin.plugin, self.origin.file.display());
+        tracing::info!(plugin, "{file} is shut down, but stays in memory: {why}");
+        if !busy() {
             self.idle.store(true, Ordering::Release);
         }
     }
@@ -252,8 +269,8 @@ impl Mapped {
 
     /// A call has come from the library.
     pub(super) fn called(&self) {
-        if !is_inside() && !self.has_threads.load(Ordering::Relaxed) {
-            self.has_threads.store(true, Ordering::SeqCst);
+        if !is_inside() {
+            self.threads.note();
         }
     }
 

@@ -36,6 +36,8 @@ mod headers;
 mod payload;
 /// A response that a handler is still writing.
 mod stream;
+/// The threads of a library's own.
+mod threads;
 /// What libraries do that the contract does not allow.
 mod misuse;
 

@@ -1,0 +1,63 @@
+//! The threads of a library's own that have called the gateway.
+//!
+//! Code that a thread may stand in must not go away. A library of version 2 promises that no thread of it is left when
+//! its `shutdown` returns; of those that have ever called, this shows it.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Threads that are remembered before those that have ended are looked for.
+const MOST: usize = 4096;
+
+thread_local! {
+    /// Whose record this thread has been noted in last.
+    static NOTED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// One library's.
+#[derive(Default)]
+pub(super) struct Threads {
+    known: Mutex<HashSet<i32>>,
+}
+
+impl Threads {
+    /// Notes the thread that calls this. `self` is never moved.
+    pub(super) fn note(&self) {
+        let own = std::ptr::from_ref(self).addr();
+        if NOTED.replace(own) != own {
+            let mut known = self.known();
+            if known.len() >= MOST {
+                known.retain(|thread| lives(*thread));
+            }
+            known.insert(rustix::thread::gettid().as_raw_nonzero().get());
+        }
+    }
+
+    /// Waits until none of them lives. False: one still does.
+    pub(super) fn wait(&self, until: Instant) -> bool {
+        loop {
+            let mut known = self.known();
+            known.retain(|thread| lives(*thread));
+            if known.is_empty() {
+                return true;
+            }
+            drop(known);
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<i32>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a thread of this process has this number. Where nothing tells, it lives.
+fn lives(thread: i32) -> bool {
+    let tasks = Path::new("/proc/self/task");
+    tasks.join(thread.to_string()).exists() || !tasks.exists()
+}
