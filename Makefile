@@ -49,6 +49,7 @@ lint: lint-python lint-rust lint-go  ## rustfmt, clippy, ruff, mypy --strict, st
 format: $(INSTALLED)  ## rewrite the sources in the project's style
 	cargo fmt --all
 	cargo fmt --manifest-path fuzz/Cargo.toml
+	cargo fmt --manifest-path examples/native-rust/Cargo.toml
 	$(BIN)/ruff check --fix-only --exit-zero .
 	$(BIN)/ruff format .
 	$(GO)fmt -w $(GO_MODULES)
@@ -82,7 +83,10 @@ build: $(BUILT)
 lint-rust: $(INSTALLED)
 	cargo fmt --all --check
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo fmt --manifest-path examples/native-rust/Cargo.toml --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --manifest-path examples/native-rust/Cargo.toml --target-dir target --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --no-deps -p nylon-plugin
 
 lint-python: $(BUILT)
 	$(BIN)/ruff check .

@@ -70,8 +70,9 @@ def differences(expected: list[str], response: str) -> list[str]:
 def example(request, tmp_path: Path) -> Path:
     """A copy of an example's directory with ports that are free."""
     copy = tmp_path / "examples" / request.param.name
-    shutil.copytree(request.param, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    for beside in ("include", "sdk"):  # where native plugins look for them
+    shutil.copytree(request.param, copy, ignore=shutil.ignore_patterns("__pycache__", "target"))
+    # Where native plugins look for them; a crate of the workspace wants the whole of it.
+    for beside in ("include", "sdk", "Cargo.toml", "rust", "benches", "tests"):
         (tmp_path / beside).symlink_to(ROOT / beside)
     taken = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
     ports = {old: str(one.getsockname()[1]) for old, one in zip(PORTS, taken, strict=True)}
@@ -81,6 +82,11 @@ def example(request, tmp_path: Path) -> Path:
         if path.suffix in (".md", ".yaml", ".py"):
             text = path.read_text()
             path.write_text(re.sub(r"\b(8080|9000|4222)\b", lambda found: ports[found[0]], text))
+    if (copy / "Cargo.toml").exists():
+        # What an earlier run has compiled is good for this one.
+        target = ROOT / "target" / "examples" / request.param.name
+        target.mkdir(parents=True, exist_ok=True)
+        (copy / "target").symlink_to(target)
     return copy
 
 
@@ -97,7 +103,7 @@ def argv(command: str) -> list[str]:
     """The words of a command, from this environment's own programs."""
     program, *rest = shlex.split(command)
     own = Path(sys.executable).with_name(program)
-    if program in ("sed", "./plugin"):
+    if program in ("sed", "cargo", "./plugin"):
         return [program, *rest]
     if program == "go":
         return [go(), *rest]
@@ -116,7 +122,7 @@ SERVING = {
     "python ": "worker",
     "./plugin": "worker",
 }
-ENDING = ("nylon reload", "sed -i", "python show.py", "go build")
+ENDING = ("nylon reload", "sed -i", "python show.py", "go build", "cargo ")
 READY = {"gateway": "listening on", "worker": "serving group", "broker": "Server is ready"}
 
 
