@@ -118,6 +118,11 @@ def native_process(place: Place) -> Config:
     return {**native_c(place), "isolation": "process"}
 
 
+def native_go(place: Place) -> Config:
+    """In the gateway's process, as a library in Go, of the same source as the worker of remote-go."""
+    return native(place, "go", golang.go_library(golang.ENTRIES, "./library"))
+
+
 def native(place: Place, language: str, library: Path) -> Config:
     """In the gateway's process, as this library."""
     place.language = language
@@ -134,6 +139,7 @@ HOSTS: dict[str, Callable[[Place], Config]] = {
     "native-c": native_c,
     "native-process": native_process,
     "native-rust": native_rust,
+    "native-go": native_go,
 }
 
 

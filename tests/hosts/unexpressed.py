@@ -84,6 +84,7 @@ UNEXPRESSED: dict[str, Reasons] = {
     "native-process": C,
     "remote-go": {**GO, **because("a worker has no inline handlers in Go", "stream-inline-large")},
     "native-rust": RUST,
+    "native-go": {**GO, **{entry: NATIVE[entry] for entry in ("read-repeated", "read-response-body-early")}},
 }
 """Host → what it cannot express; a host that is not here can express everything."""
 
