@@ -67,8 +67,9 @@ pub struct Finished {
 
 #[derive(Debug, Default)]
 struct Originals {
-    request: Option<(RequestHead, RequestBody)>,
-    response: Option<(ResponseHead, ResponseBody)>,
+    // In boxes: most handlers change nothing, and a context is moved a few times.
+    request: Option<Box<(RequestHead, RequestBody)>>,
+    response: Option<Box<(ResponseHead, ResponseBody)>>,
     chunk: Option<Chunk>,
 }
 
@@ -141,7 +142,7 @@ impl Context {
     /// Hands a handler the request body that it asked for during its call. The body stays read whatever becomes
     /// of the call, since the connection has it no more.
     pub fn supply_request_body(&mut self, body: Bytes) {
-        let kept = self.originals.request.as_mut().map(|(_, body)| body);
+        let kept = self.originals.request.as_mut().map(|kept| &mut kept.1);
         for place in kept.into_iter().chain([&mut self.exchange.request_body]) {
             if *place == RequestBody::Unread {
                 *place = RequestBody::Read(body.clone());
@@ -152,7 +153,7 @@ impl Context {
     /// Hands a handler the response body that it asked for during its call. It stays read whatever becomes of the call,
     /// since the service has it no more.
     pub fn supply_response_body(&mut self, body: Bytes) {
-        let kept = self.originals.response.as_mut().map(|(_, body)| body);
+        let kept = self.originals.response.as_mut().map(|kept| &mut kept.1);
         for place in kept.into_iter().chain([&mut self.exchange.response_body]) {
             if *place == ResponseBody::Streaming {
                 *place = ResponseBody::Read(body.clone());
@@ -180,8 +181,8 @@ impl Context {
             ops.retain(|op| !is_body(op));
         }
         self.exchange.response_body = ResponseBody::Streaming;
-        if let Some((_, body)) = self.originals.request.take() {
-            self.exchange.request_body = body;
+        if let Some(kept) = self.originals.request.take() {
+            self.exchange.request_body = kept.1;
         }
         self.originals = Originals::default();
         let copy = self.exchange.clone();
@@ -221,9 +222,11 @@ impl Context {
                 kept.chunk.clone_from(&exchange.chunk);
             }
         } else if op.is_request() {
-            kept.request.get_or_insert_with(|| (exchange.request.clone(), exchange.request_body.clone()));
+            kept.request
+                .get_or_insert_with(|| Box::new((exchange.request.clone(), exchange.request_body.clone())));
         } else {
-            kept.response.get_or_insert_with(|| (exchange.response.clone(), exchange.response_body.clone()));
+            kept.response
+                .get_or_insert_with(|| Box::new((exchange.response.clone(), exchange.response_body.clone())));
         }
     }
 
@@ -269,9 +272,8 @@ impl Context {
     }
 
     fn discard_response(&mut self) {
-        if let Some((head, body)) = self.originals.response.take() {
-            self.exchange.response = head;
-            self.exchange.response_body = body;
+        if let Some(kept) = self.originals.response.take() {
+            (self.exchange.response, self.exchange.response_body) = *kept;
         }
         if let Some(ops) = &mut self.ops {
             ops.retain(Op::is_request);
@@ -281,9 +283,8 @@ impl Context {
     fn discard(&mut self) {
         self.discard_response();
         let kept = std::mem::take(&mut self.originals);
-        if let Some((head, body)) = kept.request {
-            self.exchange.request = head;
-            self.exchange.request_body = body;
+        if let Some(kept) = kept.request {
+            (self.exchange.request, self.exchange.request_body) = *kept;
         }
         if kept.chunk.is_some() {
             self.exchange.chunk = kept.chunk;

@@ -3,6 +3,7 @@
 //! joining them cannot fail later.
 
 use bytes::Bytes;
+use http::header::AsHeaderName;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
 use std::fmt;
@@ -96,16 +97,20 @@ impl RequestHead {
 }
 
 /// Looks at all values of one field as one (RFC 9110, 5.3). `set-cookie` cannot be joined: its first value.
-pub fn joined<R>(headers: &HeaderMap, name: &HeaderName, look: impl FnOnce(&[u8]) -> R) -> Option<R> {
+pub fn joined<R>(
+    headers: &HeaderMap,
+    name: impl AsHeaderName + AsRef<str> + Copy,
+    look: impl FnOnce(&[u8]) -> R,
+) -> Option<R> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?.as_bytes();
-    let separator: &[u8] = match *name {
-        http::header::SET_COOKIE => return Some(look(first)),
-        http::header::COOKIE => b"; ",
-        _ => b", ",
-    };
     // One value is the rule, and needs no copy.
     let Some(second) = values.next() else { return Some(look(first)) };
+    let is = |known: HeaderName| name.as_ref().eq_ignore_ascii_case(known.as_str());
+    if is(http::header::SET_COOKIE) {
+        return Some(look(first));
+    }
+    let separator: &[u8] = if is(http::header::COOKIE) { b"; " } else { b", " };
     let mut all = first.to_vec();
     for value in std::iter::once(second).chain(values) {
         all.extend_from_slice(separator);

@@ -57,26 +57,22 @@ pub(super) fn run<'a>(entry: &Arc<Entry>, call: PhaseCall<'a>) -> Pending<'a> {
 fn begin(
     entry: &Arc<Entry>,
     session: &mut Session,
-    running: Box<Running>,
+    mut running: Box<Running>,
 ) -> Result<Opened, (Failure, Box<Running>)> {
-    let mut running = Some(running);
-    let known = session.slot.as_ref().and_then(|slot| slot.downcast_ref::<Kept>()).map(|kept| kept.0);
-    if let Some(opened) = known
-        && opened.with(|state| state.running = running.take()).is_some()
-    {
-        return Ok(opened);
+    let known = session.slot.as_ref().and_then(|slot| slot.downcast_ref::<Kept>());
+    if let Some(&Kept(opened)) = known {
+        match opened.lend(running) {
+            Ok(()) => return Ok(opened),
+            Err(back) => running = back,
+        }
     }
-    let lent = |running: Option<Box<Running>>| running.expect("no open session has taken it");
     match Opened::new(entry) {
         Ok(opened) => {
             session.slot = Some(Box::new(Kept(opened)));
-            match opened.with(|state| state.running = running.take()) {
-                Some(()) => Ok(opened),
-                // The host was shut down in this very moment.
-                None => Err((refused(entry, &NotOpened::Ended), lent(running))),
-            }
+            // One that is closed already was caught by a shutdown.
+            opened.lend(running).map(|()| opened).map_err(|back| (refused(entry, &NotOpened::Ended), back))
         }
-        Err(why) => Err((refused(entry, &why), lent(running))),
+        Err(why) => Err((refused(entry, &why), running)),
     }
 }
 

@@ -9,7 +9,7 @@ use super::mapped::{self, MAX_LIBRARIES, Mapped};
 use super::misuse::Kind;
 use super::reads::{Answer, Scratch};
 use super::session::{Opened, SessionState, answer};
-use super::slab;
+use super::slab::{self, Place};
 use super::{reads, stream, writes};
 use nylon_abi::{FfiBuffer, method};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -90,39 +90,59 @@ fn receive(index: usize, message: *const FfiBuffer) {
 }
 
 fn take(mapped: &'static Mapped, message: &FfiBuffer) {
-    let Some(opened) = session(mapped, message) else { return };
-    let payload = match payload(message) {
-        Ok(payload) => payload,
-        Err(kind) => {
-            mapped.misuse.count(kind, message.sid, message.method);
-            if reads::is_read(message.method) {
-                give(opened, message.method, &[]);
+    let sid = message.sid;
+    let Some(slot) = slab::find(sid) else { return refuse(mapped, message, Kind::UnknownSession) };
+    let opened = Opened { sid, slot, mapped };
+    let mut scratch = Scratch::take();
+    // A call from within one of the gateway's for this very session is covered by that one.
+    let covered = mapped::is_inside_of(sid);
+    let effect = {
+        let mut place = slot.lock();
+        match owned(mapped, &mut place, sid) {
+            Err(kind) => {
+                drop(place);
+                return refuse(mapped, message, kind);
             }
-            return;
+            Ok(state) => {
+                let effect = act(mapped, state, message, &mut scratch);
+                if effect.answer.is_some() && !covered {
+                    slot.take_off();
+                }
+                effect
+            }
         }
     };
-    let mut scratch = Scratch::take();
-    let mut effect = Effect::default();
-    let known = opened.with(|state| {
-        effect = act(mapped, state, message, payload, &mut scratch);
-        if effect.answer.is_some() {
-            opened.slot.take_off();
-        }
-    });
     if let Some(waker) = effect.waker {
         waker.wake();
     }
-    if known.is_none() {
-        // It was closed in this very moment.
-        mapped.misuse.count(Kind::ClosedSession, message.sid, message.method);
-        stray(mapped, message);
-    } else if let Some(found) = effect.answer {
-        mapped.event(&answer(message.sid, message.method, found.bytes(&scratch)));
-        opened.landed();
+    if let Some(found) = effect.answer {
+        mapped.event(&answer(sid, message.method, found.bytes(&scratch)));
+        if !covered {
+            opened.landed();
+        }
     } else if let Some(write) = effect.write {
         write.wait();
     }
     scratch.give_back();
+}
+
+/// The open session of `mapped` with this number, or why there is none.
+fn owned<'a>(mapped: &Mapped, place: &'a mut Place, sid: u32) -> Result<&'a mut SessionState, Kind> {
+    let (is_here, is_new) = (place.sid == sid, place.sid == 0);
+    match place.session.as_deref_mut() {
+        Some(state) if is_here && !std::ptr::eq(state.entry.mapped, mapped) => Err(Kind::ForeignSession),
+        Some(state) if is_here && !state.closing => Ok(state),
+        _ if is_new => Err(Kind::UnknownSession),
+        _ => Err(Kind::ClosedSession),
+    }
+}
+
+/// A call without a session. A read that comes too late is answered all the same: its reader may wait for that.
+fn refuse(mapped: &Mapped, message: &FfiBuffer, kind: Kind) {
+    mapped.misuse.count(kind, message.sid, message.method);
+    if kind == Kind::ClosedSession && reads::is_read(message.method) {
+        mapped.event_stray(&answer(message.sid, message.method, &[]));
+    }
 }
 
 /// What follows from a call once the session's lock is given back.
@@ -135,15 +155,17 @@ struct Effect {
     write: Option<stream::Written>,
 }
 
-fn act(
-    mapped: &Mapped,
-    state: &mut SessionState,
-    message: &FfiBuffer,
-    payload: &[u8],
-    scratch: &mut Scratch,
-) -> Effect {
+fn act(mapped: &Mapped, state: &mut SessionState, message: &FfiBuffer, scratch: &mut Scratch) -> Effect {
     let mut effect = Effect::default();
     let (sid, number) = (message.sid, message.method);
+    let payload = match payload(message) {
+        Ok(payload) => payload,
+        Err(kind) => {
+            mapped.misuse.count(kind, sid, number);
+            effect.answer = reads::is_read(number).then_some(Answer::Nothing);
+            return effect;
+        }
+    };
     if reads::is_read(number) {
         effect.answer = reads::read(mapped, state, message, payload, scratch);
         // A body that is not here is fetched by whoever waits for the phase.
@@ -167,47 +189,6 @@ fn act(
         }
     }
     effect
-}
-
-/// The session that a message is for. Where there is none, all that is due has happened.
-fn session(mapped: &'static Mapped, message: &FfiBuffer) -> Option<Opened> {
-    let sid = message.sid;
-    let found = slab::find(sid);
-    let known = found.map(|slot| {
-        let place = slot.lock();
-        let owner = place.session.as_ref().map(|state| state.entry.mapped);
-        match owner {
-            Some(owner) if place.sid == sid && !std::ptr::eq(owner, mapped) => Err(Kind::ForeignSession),
-            Some(_) if place.sid == sid => Ok(slot),
-            _ if place.sid == 0 => Err(Kind::UnknownSession),
-            _ => Err(Kind::ClosedSession),
-        }
-    });
-    match known.unwrap_or(Err(Kind::UnknownSession)) {
-        Ok(slot) => Some(Opened { sid, slot, mapped }),
-        Err(kind) => {
-            mapped.misuse.count(kind, sid, message.method);
-            if kind == Kind::ClosedSession {
-                stray(mapped, message);
-            }
-            None
-        }
-    }
-}
-
-/// A read that comes too late is answered all the same: its reader may wait for that.
-fn stray(mapped: &Mapped, message: &FfiBuffer) {
-    if reads::is_read(message.method) {
-        mapped.event_stray(&answer(message.sid, message.method, &[]));
-    }
-}
-
-/// Answers on the thread that has called.
-fn give(opened: Opened, method: u32, bytes: &[u8]) {
-    if opened.with(|_| opened.slot.take_off()).is_some() {
-        opened.mapped.event(&answer(opened.sid, method, bytes));
-        opened.landed();
-    }
 }
 
 /// The bytes of a message.

@@ -26,8 +26,16 @@ pub(super) const MAX_LIBRARIES: usize = 256;
 static LIBRARIES: [AtomicPtr<Mapped>; MAX_LIBRARIES] = [const { AtomicPtr::new(null_mut()) }; MAX_LIBRARIES];
 
 thread_local! {
-    /// Calls of the gateway into libraries that this thread is inside of: while there are any, it must not block.
-    static INSIDE: Cell<u32> = const { Cell::new(0) };
+    /// The calls of the gateway into libraries that this thread is inside of.
+    static INSIDE: Cell<Inside> = const { Cell::new(Inside { depth: 0, sid: 0 }) };
+}
+
+/// While there are any such calls, the thread must not block.
+#[derive(Clone, Copy)]
+struct Inside {
+    depth: u32,
+    /// The session of the innermost one, or 0.
+    sid: u32,
 }
 
 /// A library that was loaded.
@@ -117,7 +125,12 @@ fn all() -> impl Iterator<Item = &'static Mapped> {
 
 /// Whether this thread is one of the gateway's, inside a call of it: then nothing may block it.
 pub(super) fn is_inside() -> bool {
-    INSIDE.get() > 0
+    INSIDE.get().depth > 0
+}
+
+/// Whether this thread is inside a call of the gateway for this session.
+pub(super) fn is_inside_of(sid: u32) -> bool {
+    INSIDE.get().sid == sid
 }
 
 impl Mapped {
@@ -231,7 +244,7 @@ impl Mapped {
 
     /// A look at the library while it is being started.
     pub(super) fn starting<R>(&self, look: impl FnOnce(&Library) -> R) -> R {
-        inside(|| look(self.loaded()))
+        inside(0, || look(self.loaded()))
     }
 
     /// Shuts the library down, once no session is open, and unloads it where that is safe. Waits until `until` for calls
@@ -243,7 +256,7 @@ impl Mapped {
             std::thread::sleep(Duration::from_millis(1));
         }
         let library = self.loaded();
-        inside(|| library.shutdown());
+        inside(0, || library.shutdown());
         let stays = self.origin.stays().or_else(|| {
             let gone = self.threads.wait(Instant::now() + LAST_THREADS) && !busy();
             (!gone).then_some("threads of it still run after its `shutdown`")
@@ -276,12 +289,13 @@ impl Mapped {
 
     /// Opens a session. False: there is no such entry.
     pub(super) fn register(&self, sid: u32, entry: &str) -> bool {
-        callback::number(self.index).is_some_and(|call| inside(|| self.loaded().register(sid, entry, call)))
+        callback::number(self.index)
+            .is_some_and(|call| inside(0, || self.loaded().register(sid, entry, call)))
     }
 
     /// Calls the library for a session, on a thread of the gateway's.
     pub(super) fn event_inline(&self, message: &FfiBuffer) {
-        inside(|| self.loaded().event(message));
+        inside(message.sid, || self.loaded().event(message));
     }
 
     /// Calls the library for a session, on the thread that it has called on just now.
@@ -300,7 +314,7 @@ impl Mapped {
 
     /// Tells that a session is over.
     pub(super) fn close(&self, sid: u32) {
-        inside(|| self.loaded().close(sid));
+        inside(0, || self.loaded().close(sid));
     }
 
     /// Gives back what a message of the library pointed to, where that is the gateway's to do.
@@ -313,9 +327,10 @@ impl Mapped {
 }
 
 /// Runs a call into a library on a thread of the gateway's.
-fn inside<R>(call: impl FnOnce() -> R) -> R {
-    INSIDE.set(INSIDE.get() + 1);
+fn inside<R>(sid: u32, call: impl FnOnce() -> R) -> R {
+    let before = INSIDE.get();
+    INSIDE.set(Inside { depth: before.depth + 1, sid });
     let result = call();
-    INSIDE.set(INSIDE.get() - 1);
+    INSIDE.set(before);
     result
 }

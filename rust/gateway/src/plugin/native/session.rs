@@ -133,11 +133,19 @@ impl Opened {
         place.session.as_deref_mut().filter(|state| !state.closing).map(look)
     }
 
-    /// Calls the library with a message for this session, unless it is closing. From a data-plane thread.
+    /// Lends the exchange to the session and announces the call that starts the phase. Gives it back where the session
+    /// is over.
+    pub(super) fn lend(self, running: Box<Running>) -> Result<(), Box<Running>> {
+        let mut running = Some(running);
+        self.with(|state| {
+            state.running = running.take();
+            self.slot.take_off();
+        });
+        running.map_or(Ok(()), Err)
+    }
+
+    /// Tells the library that the phase starts for which the exchange was lent. From a data-plane thread.
     pub(super) fn start(self, phase: u8) {
-        if self.with(|_| self.slot.take_off()).is_none() {
-            return;
-        }
         self.mapped.event_inline(&FfiBuffer {
             sid: self.sid,
             phase,
