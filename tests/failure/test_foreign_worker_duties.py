@@ -1,4 +1,6 @@
-"""What the protocol's page asks of every worker when something goes wrong, held by the worker written from it alone."""
+"""What the protocol's page asks of every worker when something goes wrong, held by workers that are not Python's own:
+the one written from the page alone, and the Go SDK's.
+"""
 
 import asyncio
 import contextlib
@@ -9,19 +11,30 @@ from pathlib import Path
 import msgpack
 import pytest
 from requester import Requester, call_frame, until
+from support import golang
 from support.processes import TESTS, Process
 
 HERE = Path(__file__).parent
+PROGRAMS = {
+    "python": lambda: [sys.executable, HERE / "foreign_recording.py"],
+    "go": lambda: [golang.go_program(golang.ENTRIES, "./recording")],
+}
+
+
+@pytest.fixture(params=PROGRAMS)
+def program(request):
+    """The command of a worker."""
+    return PROGRAMS[request.param]()
 
 
 @contextlib.asynccontextmanager
-async def foreign(broker, folder, group):
+async def foreign(program, broker, folder, group):
     """The worker, a gateway, and what it has begun."""
     log = folder / "began"
     log.touch()
-    script = [sys.executable, HERE / "foreign_recording.py", broker.url, group, log]
-    with Process(script, cwd=HERE, environment={"PYTHONPATH": str(TESTS)}) as process:
-        assert (await asyncio.to_thread(process.read_line)).startswith("serving")
+    command = [*program, broker.url, group, log]
+    with Process(command, cwd=HERE, environment={"PYTHONPATH": str(TESTS)}) as process:
+        assert "serving" in await asyncio.to_thread(process.read_line)
         async with await Requester.connect(broker.url, group) as gateway:
             yield gateway, process, log
             log.with_suffix(".open").touch()
@@ -35,9 +48,9 @@ def numbered(entry, number, **change):
     return frame
 
 
-def test_it_answers_probes_and_copies_and_runs_nothing_twice(broker, tmp_path):
+def test_it_answers_probes_and_copies_and_runs_nothing_twice(program, broker, tmp_path):
     async def main():
-        async with foreign(broker, tmp_path, "foreign-repeats") as (gateway, _, log):
+        async with foreign(program, broker, tmp_path, "foreign-repeats") as (gateway, _, log):
             frame = numbered("held", 1)
             call = asyncio.create_task(gateway.raw(msgpack.packb(frame)))
             await until(lambda: log.read_text())
@@ -55,9 +68,9 @@ def test_it_answers_probes_and_copies_and_runs_nothing_twice(broker, tmp_path):
     asyncio.run(main())
 
 
-def test_it_answers_what_it_cannot_read(broker, tmp_path):
+def test_it_answers_what_it_cannot_read(program, broker, tmp_path):
     async def main():
-        async with foreign(broker, tmp_path, "foreign-garbage") as (gateway, _, _log):
+        async with foreign(program, broker, tmp_path, "foreign-garbage") as (gateway, _, _log):
             worker = (await gateway.call("step")).worker
             for garbage in (b"", b"garbage", msgpack.packb([1]), msgpack.packb({"t": "nothing", "v": 1})):
                 for target in (None, worker):
@@ -68,9 +81,9 @@ def test_it_answers_what_it_cannot_read(broker, tmp_path):
 
 
 @pytest.mark.parametrize("granted", [True, False])
-def test_it_claims_what_it_must_and_what_waited_while_it_was_stopped(broker, tmp_path, granted):
+def test_it_claims_what_it_must_and_what_waited_while_it_was_stopped(program, broker, tmp_path, granted):
     async def main():
-        async with foreign(broker, tmp_path, f"foreign-{granted}") as (gateway, process, log):
+        async with foreign(program, broker, tmp_path, f"foreign-{granted}") as (gateway, process, log):
             worker = (await gateway.call("step")).worker
             gateway.grant = lambda _claim: granted
             frames = [numbered("step", 0, cl=True)]

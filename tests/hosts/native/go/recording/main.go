@@ -5,8 +5,8 @@ package main
 import (
 	"fmt"
 	"log"
+	"log/slog"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/AssetsArt/nylon/sdk/go/sdk"
@@ -18,8 +18,10 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	gate := strings.TrimSuffix(began, ".log") + ".open"
-	plugin, err := sdk.NewNatsPlugin(url, group, sdk.WithDrainTimeout(10*time.Second))
+	gate := began + ".open"
+	// The tests leave their sessions open, which a drain waits for.
+	logger := slog.New(slog.NewTextHandler(os.Stdout, nil)) // its first line says that it serves
+	plugin, err := sdk.NewNatsPlugin(url, group, sdk.WithDrainTimeout(300*time.Millisecond), sdk.WithLogger(logger))
 	if err != nil {
 		log.Fatal(err)
 	}
