@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"os"
 	"os/signal"
 	"sync"
@@ -130,13 +131,15 @@ func (p *NatsPlugin) announce() error {
 	entries := map[string]wire.Shape{}
 	for _, name := range p.entries() {
 		seen, _ := p.shape(name)
-		// The handlers are closures of a setup function, so all phases of an exchange have to come here.
-		shape := wire.Shape{Body: seen.wantsBody(), Stream: seen.byChunk(), Session: true}
+		shape := wire.Shape{Body: seen.wantsBody(), Stream: seen.byChunk()}
 		for phase := abi.RequestFilter; phase <= abi.Logging; phase++ {
 			if seen.handles[phase] {
 				shape.Phases |= 1 << (phase - 1)
 			}
 		}
+		// The handlers are closures of a setup function, so all calls of an exchange have to come to the worker that had the first
+		// one, unless there is one only.
+		shape.Session = bits.OnesCount8(shape.Phases) > 1 || shape.Stream
 		entries[name] = shape
 	}
 	return p.worker.Announce(entries)

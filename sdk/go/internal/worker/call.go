@@ -95,9 +95,7 @@ func (c *Call) live() {
 	if !c.isOurs() {
 		return
 	}
-	w.mu.Lock()
-	session, failure := w.sessions.enter(c.frame.Session, c.mayOpen, time.Now())
-	w.mu.Unlock()
+	session, failure := c.open()
 	if failure != nil {
 		c.fail(failure)
 		return
@@ -109,6 +107,16 @@ func (c *Call) live() {
 	}
 	defer c.leave()
 	session.session(w.plugin, c.frame.Entry).Run(c.frame.Phase, c, c.finish)
+}
+
+// open gives the call's session: one that the worker keeps, or one for this call alone where nothing is shared between phases.
+func (c *Call) open() (*openSession, *wire.Failure) {
+	if !c.shape.Session {
+		return newSession(), nil
+	}
+	c.worker.mu.Lock()
+	defer c.worker.mu.Unlock()
+	return c.worker.sessions.enter(c.frame.Session, c.mayOpen, time.Now())
 }
 
 // enter waits until no other phase of the session runs; false where the call's time is over first.

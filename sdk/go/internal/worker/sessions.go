@@ -27,6 +27,8 @@ type openSession struct {
 	busy chan struct{}
 }
 
+func newSession() *openSession { return &openSession{busy: make(chan struct{}, 1)} }
+
 // session is what the plugin opened for it, on its first use.
 func (s *openSession) session(plugin Plugin, entry string) Session {
 	s.once.Do(func() { s.kept = plugin.Open(entry) })
@@ -55,7 +57,7 @@ func (s *sessions) enter(id wire.SessionID, mayOpen bool, at time.Time) (*openSe
 		case s.open == nil:
 			s.open, s.gateways, s.looked = map[wire.SessionID]*openSession{}, map[[8]byte]time.Time{}, at
 		}
-		found = &openSession{busy: make(chan struct{}, 1)}
+		found = newSession()
 		s.open[id] = found
 	}
 	found.used = at
