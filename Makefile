@@ -12,7 +12,7 @@ JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
-GO_MODULES := $(patsubst %/go.mod,%,$(wildcard sdk/go/go.mod examples/*/go.mod tests/*/native/go/go.mod))
+GO_MODULES := $(patsubst %/go.mod,%,$(wildcard sdk/go/go.mod examples/*/go.mod tests/*/native/go/go.mod benches/load/libraries/go/go.mod))
 
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 INSTALLED := $(VENV)/.installed
@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-rust test-python test-go test-load chaos fuzz lint lint-rust lint-python lint-go format bench bench-nats bench-micro wheel wheel-check clean
+.PHONY: help build demo test test-rust test-python test-go test-load chaos fuzz lint lint-rust lint-python lint-go format bench bench-native bench-nats bench-micro wheel wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ format: $(INSTALLED)  ## rewrite the sources in the project's style
 
 bench: $(BUILT)  ## measure against other proxies, in one run (needs wrk, nginx, haproxy)
 	$(BIN)/python benches/load/run.py
+
+bench-native: $(BUILT)  ## measure what native plugins in C, Rust and Go add to a request (needs wrk, nginx, go)
+	$(BIN)/python benches/load/run.py --native --rounds 15 --seconds 3 --output benches/load/run/native
 
 bench-nats: $(BUILT)  ## measure calls over NATS: worker, gateway, scaling (needs wrk, nginx)
 	cargo build --release --locked -p nylon-benches

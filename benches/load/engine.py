@@ -4,6 +4,7 @@ The rows with a handler all make the same decision (the path and one header), an
 measurement to refuse a request, so that a row whose handler does not run cannot look fast.
 """
 
+import functools
 import getpass
 import grp
 import http.client
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
+import libraries
 from process import Failed, Process, Processes, free_ports
 
 HERE = Path(__file__).parent
@@ -127,7 +129,7 @@ def start_mitmproxy(processes: Processes, engine: Engine, ports: Ports, core: in
 
 
 def start_nylon(processes: Processes, engine: Engine, ports: Ports, core: int) -> dict[str, Process]:
-    """A gateway of one thread; `options`: execution and entry of its handler, or the workers' group."""
+    """A gateway of one thread; `options`: entry and execution of its handler, its workers' group, or its library."""
     roles: dict[str, Process] = {}
     config: dict[str, object] = {
         "http": [f"127.0.0.1:{ports.own}"],
@@ -151,6 +153,8 @@ def start_nylon(processes: Processes, engine: Engine, ports: Ports, core: int) -
             config["messaging"] = [{"name": "nats", "servers": [f"nats://127.0.0.1:{ports.broker}"]}]
             config["plugins"] = [{"name": "bench", "messaging": "nats", "group": group}]
             roles |= start_worker(processes, engine, ports, core, group)
+        elif language := engine.options.get("library"):
+            config["plugins"] = [{"name": "bench", "type": "ffi", "file": str(library(language))}]
         else:
             execution = engine.options.get("execution", "thread")
             plugin = {"name": "bench", "file": str(HERE / "handlers.py"), "execution": execution}
@@ -160,6 +164,12 @@ def start_nylon(processes: Processes, engine: Engine, ports: Ports, core: int) -
     path.write_text(json.dumps(config, indent=2))
     command = [sys.executable, str(HERE / "gateway.py"), str(path)]
     return {"proxy": processes.start(engine.name, command, core), **roles}
+
+
+@functools.cache
+def library(language: str) -> Path:
+    """The shared library in this language, built once."""
+    return libraries.build(language, RUN)
 
 
 def start_worker(
@@ -213,6 +223,12 @@ def ask(port: int, headers: dict[str, str]) -> tuple[int, bytes]:
         connection.close()
 
 
+def native(name: str, language: str, entry: str = "check") -> Engine:
+    """A row whose handler is in a shared library."""
+    options = {"entry": entry, "library": language}
+    return Engine(f"nylon {name}", start_nylon, checks=True, options=options)
+
+
 EVERYWHERE = ("small", "large", "connection", "stale")
 ENGINES = [
     Engine("nginx", start_nginx, scenarios=EVERYWHERE),
@@ -248,9 +264,18 @@ ENGINES = [
         scenarios=("small",),
         options={"entry": "check_async", "group": "bench"},
     ),
+    native("c", "c"),
+    native("c chatty", "c", "chatty"),
+    native("rust", "rust"),
+    native("rust chatty", "rust", "chatty"),
+    native("go", "go"),
+    native("go inline", "go", "check_inline"),
+    native("go chatty", "go", "chatty"),
     Engine("aiohttp", start_aiohttp, checks=True, scenarios=("small", "large", "connection")),
     Engine("mitmproxy", start_mitmproxy, checks=True, scenarios=("small", "large", "connection")),
 ]
+
+NATIVE = [engine.name for engine in ENGINES if "library" in engine.options]
 
 MITMPROXY_VENV = RUN / "venv-mitmproxy"
 MITMPROXY = MITMPROXY_VENV / "bin" / "mitmdump"
@@ -274,7 +299,7 @@ def missing(engines: list[Engine]) -> list[str]:
     names = {engine.name for engine in engines}
     needed = ["wrk", "taskset", "setpriv", "nginx"] + ["haproxy"] * ("haproxy" in names)
     lacking = [name for name in needed if not found(name)]
-    lines = []
+    lines = libraries.lacking({engine.options.get("library", "") for engine in engines})
     if lacking:
         packages = " ".join(sorted({DEBIAN[name] for name in lacking}))
         lines.append(f"{', '.join(lacking)} not found. On Debian: apt-get install {packages}")

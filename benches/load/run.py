@@ -16,6 +16,7 @@ from pathlib import Path
 import report
 from engine import (
     ENGINES,
+    NATIVE,
     RUN,
     Engine,
     Running,
@@ -43,6 +44,11 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--only", action="append", metavar="ROW", choices=names, help=f"measure this row: {', '.join(names)}"
+    )
+    parser.add_argument(
+        "--native",
+        action="store_true",
+        help="measure the rows with native plugins, and what they are compared with",
     )
     parser.add_argument("--without", action="append", metavar="ROW", choices=names, default=[])
     parser.add_argument(
@@ -81,6 +87,9 @@ def measure_scenario(
 
 def main() -> int:
     given = arguments()
+    if given.native:
+        given.only = [*(given.only or []), "nginx", "nylon", "nylon inline", *NATIVE]
+        given.scenario = given.scenario or ["small"]
     if given.quick:
         given.rounds, given.seconds = 1, 1
     engines = [

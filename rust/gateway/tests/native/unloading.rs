@@ -39,7 +39,10 @@ fn calling(shop: &Workshop, name: &str, version: u32, joins: bool) -> std::path:
     let end = if joins { "ended = 1; pthread_join(caller, 0);" } else { "" };
     let (types, functions) = PLUGIN.split_at(PLUGIN.find("int configured;").expect("the first function"));
     let functions = functions
-        .replace("FfiBuffer answer = {sid, 0, (uint32_t)configured, 0, 0};\n    cb(&answer);", "(void)sid; begin(cb);")
+        .replace(
+            "FfiBuffer answer = {sid, 0, (uint32_t)configured, 0, 0};\n    cb(&answer);",
+            "(void)sid; begin(cb);",
+        )
         .replace("void shutdown(void) { configured = 0; }", &format!("void shutdown(void) {{ {end} }}"));
     let version = format!("uint32_t nylon_abi_version(void) {{ return {version}; }}");
     shop.build(name, &format!("{types}{CALLING}{functions}{version}"), &["-pthread"])
