@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
 import psutil
 import pytest
-from isolated import isolated, policy, served
+from isolated import isolated, isolated_config, policy, served
 from isolated_plugin import WAYS
 from support.client import Answer, Connection, Truncated
 from support.configs import Config, route
 from support.origin import Origin
 from support.waiting import eventually
+
+from nylon import Gateway, PluginError
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -167,7 +170,7 @@ def test_restarts_leave_nothing_behind() -> None:
 
         restart()
         files, threads = own.num_fds(), own.num_threads()
-        for _ in range(5):
+        for _ in range(3):
             restart()
         assert own.num_fds() <= files
         assert own.num_threads() <= threads
@@ -187,3 +190,16 @@ def test_unavailable_at_once_where_no_process_comes_up_in_time(tmp_path: Path) -
         assert running.get("pid").status == 503
         assert running.status["ready"] is False
         assert "exited with code 3 before it was ready" in running.status["reason"]
+
+
+def test_process_that_sends_nonsense_is_an_error_at_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for sent, why in (("\\0\\0\\0\\3abc", "makes no sense"), ("\\377\\377\\377\\377", "over its limit")):
+        program = tmp_path / "python"
+        program.write_text(f"#!/bin/sh\nprintf '{sent}' >&0\nexec sleep 60\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(program))
+        with pytest.raises(PluginError, match=why):
+            Gateway(isolated_config(served("pid", "pid"))).start()
+        assert psutil.Process().children() == []

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
 import pytest
 from places import HERE, HOSTS, Place
 from support.client import Address, Answer, Fields, fetch
 from support.configs import Config
 from support.origin import Origin, Received
-from support.processes import GatewayProcess, Process
+from support.processes import GatewayProcess, Process, peak_memory
 from support.waiting import eventually
 from unexpressed import UNEXPRESSED, Reasons, without_unexpressed
 
@@ -37,6 +38,14 @@ class Host:
     def address(self) -> Address:
         """Where its gateway listens."""
         return self.gateway.address
+
+    @property
+    def handlers_memory(self) -> int:
+        """The most resident bytes that the process which runs the handlers ever had."""
+        if self.worker is not None:
+            return self.worker.peak_memory
+        processes = psutil.Process(self.gateway.pid).children()
+        return max(peak_memory(process.pid) for process in processes) if processes else self.gateway.peak_memory
 
     @property
     def handlers_log(self) -> str:

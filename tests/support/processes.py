@@ -27,6 +27,13 @@ TESTS = Path(__file__).resolve().parent.parent
 NYLON = Path(sys.executable).parent / "nylon"
 
 
+def peak_memory(pid: int) -> int:
+    """The most resident bytes that a process ever had."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
 class Process:
     """One process and its log."""
 
@@ -81,9 +88,7 @@ class Process:
     @property
     def peak_memory(self) -> int:
         """The most resident bytes that it ever had."""
-        status = Path(f"/proc/{self.working_pid}/status").read_text()
-        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
+        return peak_memory(self.working_pid)
 
     def read_line(self) -> str:
         """The next line of its standard output; fails with the log if it has ended."""

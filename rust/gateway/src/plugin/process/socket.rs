@@ -295,3 +295,98 @@ impl Stream {
         self.buffer.reserve(missing.clamp(READ, 1 << 20));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn pair() -> (StdStream, StdStream) {
+        StdStream::pair().expect("a socket pair")
+    }
+
+    fn content(length: usize) -> Bytes {
+        (0..length).map(|at| (at % 251) as u8).collect()
+    }
+
+    async fn frame(stream: &mut Stream, outbox: &Outbox) -> Option<Bytes> {
+        match stream.next(outbox).await {
+            Ok(Came::Frame(frame)) => Some(frame),
+            Ok(Came::Ended) => None,
+            Err(why) => panic!("{why}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_arrive_whole_and_in_order_whatever_the_socket_takes_at_once() {
+        let (one, other) = pair();
+        let (mut near, near_out) = Stream::over(one).expect("near");
+        let (mut far, far_out) = Stream::over(other).expect("far");
+        let sizes = [0, 1, COPY_UP_TO, COPY_UP_TO + 1, 300_000, 3 << 20, 5];
+        for size in sizes {
+            near_out.send(content(size)).expect("open");
+        }
+        assert!(near_out.is_waiting(), "more than a socket takes");
+        let reads = async {
+            for size in sizes {
+                assert_eq!(frame(&mut far, &far_out).await, Some(content(size)));
+            }
+            far_out.send(content(7)).expect("open");
+        };
+        let writes = async { assert_eq!(frame(&mut near, &near_out).await, Some(content(7))) };
+        tokio::join!(reads, writes);
+        near.finish(&near_out).await;
+        assert_eq!(frame(&mut far, &far_out).await, None);
+        assert!(near_out.send(content(1)).is_err(), "nothing is sent after the end");
+    }
+
+    #[tokio::test]
+    async fn who_can_wait_waits_for_room_and_not_for_ever() {
+        let (one, other) = pair();
+        let (mut near, near_out) = Stream::over(one).expect("near");
+        near_out.send(content(ROOM + (1 << 20))).expect("open");
+        let soon = Instant::now() + Duration::from_millis(50);
+        assert!(matches!(near_out.send_by(content(1), soon).await, Err(Unsent::TimedOut)));
+        let late = Instant::now() + Duration::from_secs(20);
+        let (mut far, far_out) = Stream::over(other).expect("far");
+        let near_out = Arc::new(near_out);
+        let waits = async { near_out.send_by(content(2), late).await.ok().expect("room") };
+        let reads = async {
+            assert_eq!(frame(&mut far, &far_out).await.map(|frame| frame.len()), Some(ROOM + (1 << 20)));
+            assert_eq!(frame(&mut far, &far_out).await, Some(content(2)));
+        };
+        tokio::select! {
+            _ = async { tokio::join!(waits, reads) } => {}
+            _ = near.next(&near_out) => panic!("nothing comes from there"),
+        }
+        drop((far, far_out));
+        assert_eq!(frame(&mut near, &near_out).await, None);
+        near_out.close();
+        assert!(matches!(near_out.send_by(content(1), late).await, Err(Unsent::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_length_beyond_the_limit_is_refused_before_anything_is_allocated() {
+        let (one, mut other) = pair();
+        let (mut near, near_out) = Stream::over(one).expect("near");
+        other.write_all(&(MAX_FRAME as u32 + 1).to_be_bytes()).expect("written");
+        assert!(near.next(&near_out).await.is_err());
+        assert!(near.buffer.capacity() <= 2 * READ);
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_is_announced_costs_memory_only_as_it_comes() {
+        let (one, mut other) = pair();
+        let (mut near, near_out) = Stream::over(one).expect("near");
+        other.write_all(&(MAX_FRAME as u32).to_be_bytes()).expect("written");
+        other.write_all(&[0; 100]).expect("written");
+        let waited = tokio::time::timeout(Duration::from_millis(50), near.next(&near_out)).await;
+        assert!(waited.is_err(), "the rest is awaited");
+        assert!(near.buffer.capacity() <= 4 << 20);
+        let mut nothing = [0; 1];
+        other.set_nonblocking(true).expect("set");
+        assert!(other.read(&mut nothing).is_err(), "nothing is answered");
+    }
+}
