@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+import re
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +15,10 @@ import pytest
 from reload_site import address
 from support.client import fetch
 from support.configs import Config, gateway_config, route
+from support.native import compiler, run_compiler
 from support.origin import Origin
+from support.processes import NYLON, Process
+from support.waiting import eventually
 
 from nylon import ConfigError, Gateway, NylonError, PluginError
 
@@ -59,10 +67,57 @@ def python_that_is_missing(folder: Path) -> Path:
     return folder / "bad.py"
 
 
+def library(folder: Path, more: str, removed: str = "") -> Path:
+    """A plugin with all that it must export, but for what is removed, and with more."""
+    source = folder / "bad.c"
+    source.write_text((LIBRARY.replace(removed, f"unused_{removed}") if removed else LIBRARY) + more)
+    run_compiler([compiler(), "-shared", "-fPIC", "-o", folder / "bad.so", source])
+    return folder / "bad.so"
+
+
+LIBRARY = """
+#include <stdbool.h>
+#include <stdint.h>
+#include <unistd.h>
+void initialize(const char *config, int len) { (void)config; (void)len; }
+bool register_session_stream(uint32_t sid, const char *entry, uint32_t len, void (*cb)(const void *)) { return false; }
+void event_stream(const void *message) {}
+void close_session_stream(uint32_t sid) {}
+void plugin_free(const uint8_t *payload) {}
+void shutdown(void) {}
+"""
+
+
+def library_that_lacks_a_symbol(folder: Path) -> Path:
+    return library(folder, "", "event_stream")
+
+
+def library_that_does_not_initialize(folder: Path) -> Path:
+    return library(folder, "const char *nylon_entries(void) { return 0; }")
+
+
+def library_of_another_version(folder: Path) -> Path:
+    return library(folder, "uint32_t nylon_abi_version(void) { return 99; }")
+
+
+def library_that_is_none(folder: Path) -> Path:
+    (folder / "bad.so").write_text("text\n")
+    return folder / "bad.so"
+
+
+def library_that_is_missing(folder: Path) -> Path:
+    return folder / "bad.so"
+
+
 BROKEN: list[tuple[Callable[[Path], Path], str]] = [
     (python_with_a_syntax_error, "SyntaxError"),
     (python_that_does_not_initialize, "no disk"),
     (python_that_is_missing, "bad.py"),
+    (library_that_lacks_a_symbol, "lacks the symbol `event_stream`"),
+    (library_that_does_not_initialize, "could not initialize"),
+    (library_of_another_version, "`nylon_abi_version` says 99"),
+    (library_that_is_none, "it is no shared library"),
+    (library_that_is_missing, "no such file"),
 ]
 
 
@@ -102,6 +157,57 @@ def test_isolated_plugin_fails_closed_and_the_others_serve(
         assert (bad["name"], bad["ready"], other["ready"]) == ("bad", False, True)
         assert "could not be loaded" in bad["reason"]
         assert says in bad["reason"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [(library_that_lacks_a_symbol, "event_stream"), (python_with_a_syntax_error, "SyntaxError")],
+)
+def test_isolated_processes_that_cannot_load_their_plugin_fail_closed(
+    origin: Origin, tmp_path: Path, good: Path, broken: Callable[[Path], Path], says: str
+) -> None:
+    more = {"isolation": "process", "on_load_error": "isolate"}
+    with Gateway(config(origin, broken(tmp_path), good, **more)) as gateway:
+        assert fetch(address(gateway), "GET", "/bad").status == 503
+        assert fetch(address(gateway), "GET", "/good").status == 200
+        assert says in gateway.status()["plugins"][0]["reason"]
+
+
+def test_library_error_names_file_and_symbol_and_the_command_exits_with_1(
+    origin: Origin, tmp_path: Path, good: Path
+) -> None:
+    file = library_that_lacks_a_symbol(tmp_path)
+    path = tmp_path / "nylon.yaml"
+    path.write_text(json.dumps(config(origin, file, good), indent=1))
+    done = subprocess.run([NYLON, "run", "-c", path], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1, done
+    assert re.search(r"nylon\.yaml:\d+:\d+: plugin `bad`: cannot load `", done.stderr), done.stderr
+    assert f"`{file}`: it lacks the symbol `event_stream`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def thread_names(pid: int) -> list[str]:
+    """What the threads of a process are called."""
+    names = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            names.append((task / "comm").read_text().strip())
+    return names
+
+
+def test_command_can_be_stopped_while_a_library_never_gets_ready(
+    origin: Origin, tmp_path: Path, good: Path
+) -> None:
+    file = library(tmp_path, "const char *nylon_entries(void) { for (;;) pause(); }")
+    path = tmp_path / "nylon.yaml"
+    path.write_text(json.dumps(config(origin, file, good)))
+    with Process([NYLON, "run", "-c", path], cwd=tmp_path) as process:
+        eventually(lambda: "nylon-load" in thread_names(process.pid), "the library being loaded")
+        # The first one waits for the start; the second ends the process at once.
+        process.signal(signal.SIGINT)
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 1
+        assert "stopped at once" in process.log
 
 
 def test_reload_that_mends_an_isolated_plugin_opens_its_routes(

@@ -5,7 +5,7 @@
 //! only.
 
 use super::recipe::{Recipe, code, python_code};
-use super::{entries_named, isolated};
+use super::{entries_named, isolated, native};
 use crate::dispatch::describe;
 use crate::errors::ErrorClass;
 use crate::python_host::{PythonHost, Settings};
@@ -140,7 +140,7 @@ impl Ingredients<'_, '_> {
                 {
                     return Ok(known.clone());
                 }
-                let before = known.and_then(|known| known.native.as_deref());
+                let before = known.and_then(|known| known.native.clone());
                 let host = Arc::new(self.native(plugin, file, *callback_memory, before)?);
                 let hosted = Hosted::new(plugin, host.clone(), recipe);
                 Ok(Arc::new(Hosted { native: Some(host), ..hosted }))
@@ -198,15 +198,17 @@ impl Ingredients<'_, '_> {
         plugin: &Plugin,
         file: &Path,
         callback_memory: CallbackMemory,
-        before: Option<&NativeHost>,
+        before: Option<Arc<NativeHost>>,
     ) -> PyResult<NativeHost> {
         let config = match &plugin.config {
             serde_json::Value::Null => String::new(),
             config => config.to_string(),
         };
         let settings = NativeSettings { name: plugin.name.clone(), config, callback_memory };
-        let started = self.py.detach(|| NativeHost::load(file, settings, before));
-        started.map_err(|error| self.refused(plugin, &error.to_string()))
+        match native::load(self.py, file, settings, before)? {
+            Ok(host) => Ok(host),
+            Err(error) => Err(self.refused(plugin, &error)),
+        }
     }
 
     /// What is wrong with a plugin, where the configuration names it.

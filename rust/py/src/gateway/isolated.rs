@@ -4,6 +4,7 @@
 //! arguments, where everybody on the machine could read it. A Python plugin's file travels as it was when the gateway
 //! loaded it, so that a process that is started again runs what the others run.
 
+use super::SLICE;
 use super::recipe::code;
 use crate::errors::ErrorClass;
 use nylon_config::plan::{CallbackMemory, Execution, Isolation, Plan, Plugin, PythonSource};
@@ -13,10 +14,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
-use std::time::Duration;
-
-/// How often a start is interrupted to look for Ctrl-C.
-const SLICE: Duration = Duration::from_millis(100);
 
 /// What the processes of a Python plugin run.
 pub(super) fn python_recipe(

@@ -9,6 +9,8 @@ mod hosts;
 mod recipe;
 /// Plugins in processes of their own.
 mod isolated;
+/// Libraries, loaded.
+mod native;
 /// What a reload has replaced.
 mod retirement;
 
@@ -32,6 +34,8 @@ use std::time::{Duration, Instant};
 const READY_WAIT: Duration = Duration::from_secs(1);
 /// How often it looks.
 const READY_STEP: Duration = Duration::from_millis(2);
+/// How often a wait for a plugin that loads is interrupted to look for Ctrl-C.
+const SLICE: Duration = Duration::from_millis(100);
 
 /// A gateway that may run.
 #[pyclass(frozen, module = "nylon._core")]
