@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support import golang
 from support.client import fetch
 from support.configs import Config, route
 from support.guarded_brokers import (
@@ -45,7 +46,7 @@ def loud_and_without_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NYLON_LOG", "debug")
 
 
-def guarded(start: Start, url: str, connection: Config) -> GatewayProcess:
+def guarded(start: Start, url: str, connection: Config, entry: str = "stamp") -> GatewayProcess:
     """A gateway with a route that a worker guards, and one that needs none."""
     plugin: Config = {
         "name": "p",
@@ -55,7 +56,7 @@ def guarded(start: Start, url: str, connection: Config) -> GatewayProcess:
         "per_phase": {"request_filter": {"timeout_ms": 1000}},
     }
     paths = [
-        route("/guarded/{*rest}", middleware=[{"plugin": "p", "entry": "stamp"}]),
+        route("/guarded/{*rest}", middleware=[{"plugin": "p", "entry": entry}]),
         route("/open/{*rest}"),
     ]
     return start(paths, plugins=[plugin], messaging=[{"name": "nats", "servers": [url], **connection}])
@@ -105,6 +106,36 @@ def test_a_request_reaches_a_worker_through_a_broker_that_lets_both_in(
             eventually(lambda: answers(gateway), "a request that the worker lets pass", within=20)
             assert origin.received("/guarded/x")[0].header("x-stamp") == "1"
             assert_silent(way, gateway, serving)
+
+
+def go_worker(url: str, log: Path, **environment: str) -> Process:
+    """A worker that is a program in Go; it writes down the paths that it has seen."""
+    log.touch()
+    program = golang.go_program(golang.ENTRIES, "./recording")
+    return Process([program, url, "g", log], cwd=HERE, environment=environment)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_worker_in_go_gets_in_by_the_same_variables(start: Start, tmp_path: Path, way) -> None:
+    way, log = way(tmp_path), tmp_path / "began"
+    with NatsServer(config=way.server) as server:
+        gateway = guarded(start, way.url(server), way.gateway, "step")
+        with go_worker(way.url(server), log, **way.environment) as serving:
+            assert "serving" in serving.read_line()
+            eventually(lambda: answers(gateway), "a request that the worker lets pass", within=20)
+            assert "/guarded/x 1" in log.read_text()
+            assert_silent(way, gateway, serving)
+
+
+def test_a_worker_in_go_that_is_refused_ends_and_says_no_secret(tmp_path: Path) -> None:
+    way = by_password(tmp_path)
+    with (
+        NatsServer(config=way.server) as server,
+        go_worker(server.url, tmp_path / "began", NATS_USER="nylon", NATS_PASSWORD="wr0ng-enough") as refused,
+    ):
+        assert refused.wait() == 1
+        assert "Authorization Violation" in refused.log
+        assert "wr0ng-enough" not in refused.log
 
 
 REFUSED = [

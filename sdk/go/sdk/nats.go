@@ -55,7 +55,7 @@ var _ Plugin = (*NatsPlugin)(nil)
 // broker it goes on trying; an error means that no waiting helps, as with wrong credentials.
 func NewNatsPlugin(servers, group string, options ...NatsOption) (*NatsPlugin, error) {
 	plugin := &NatsPlugin{
-		options: natsOptions{concurrency: 64, prefix: "nylon", drainTimeout: 30 * time.Second},
+		options: defaults(),
 		cut:     make(chan struct{}),
 		closed:  make(chan struct{}),
 	}

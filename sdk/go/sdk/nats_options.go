@@ -30,6 +30,11 @@ type natsOptions struct {
 
 	user, password, token, credentials, nkey string
 	ca, cert, key, serverName                string
+	tls                                      bool
+}
+
+func defaults() natsOptions {
+	return natsOptions{concurrency: 64, prefix: "nylon", drainTimeout: 30 * time.Second}
 }
 
 // WithConcurrency bounds the calls that run at once: 64 without it. Further ones go to another worker.
@@ -67,9 +72,10 @@ func WithNkeySeed(file string) NatsOption { return func(o *natsOptions) { o.nkey
 // from NATS_CA, NATS_CERT, NATS_KEY, NATS_TLS_HOSTNAME.
 type TLSFiles struct{ CA, Cert, Key, ServerName string }
 
-// WithTLS insists on TLS, as a server that starts with tls:// does.
+// WithTLS insists on TLS, as a server that starts with tls:// and each of the files do: a broker that speaks none is refused.
 func WithTLS(files TLSFiles) NatsOption {
 	return func(o *natsOptions) {
+		o.tls = true
 		o.ca, o.cert, o.key, o.serverName = files.CA, files.Cert, files.Key, files.ServerName
 	}
 }
@@ -154,7 +160,7 @@ func (o *natsOptions) secure() ([]nats.Option, error) {
 	if (cert == "") != (key == "") {
 		return nil, errors.New("a certificate and its key (NATS_CERT, NATS_KEY) belong together")
 	}
-	if ca == "" && cert == "" && name == "" {
+	if !o.tls && ca == "" && cert == "" && name == "" {
 		return nil, nil // tls:// in a URL is enough for nats.go
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: name}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/AssetsArt/nylon/sdk/go/internal/abi"
+	"github.com/AssetsArt/nylon/sdk/go/internal/brokertest"
 	"github.com/AssetsArt/nylon/sdk/go/internal/wire"
 )
 
@@ -33,7 +34,7 @@ func echo(t *testing.T) *handlers {
 }
 
 func TestABodyThatDidNotComeIsAskedForInPartsAndGoesBackInParts(t *testing.T) {
-	_, g := serve(t, startBroker(t), echo(t), nil)
+	_, g := serve(t, brokertest.Start(t), echo(t), nil)
 	for _, entry := range []string{"entry", "body"} {
 		body := content(2<<20 + 17)
 		f := call(frame{"qb": len(body), "e": entry})
@@ -78,7 +79,7 @@ func TestABodyThatDidNotComeIsAskedForInPartsAndGoesBackInParts(t *testing.T) {
 }
 
 func TestABodyThatIsWrongIsUsedByNoHandler(t *testing.T) {
-	_, g := serve(t, startBroker(t), echo(t), nil)
+	_, g := serve(t, brokertest.Start(t), echo(t), nil)
 	for name, c := range map[string]struct {
 		body frame
 		kind string
@@ -103,7 +104,7 @@ func TestABodyThatNobodyTakesEndsItsCall(t *testing.T) {
 		must(t, call.Write(abi.SetResponseFullBody, "", content(1<<20)))
 		return Outcome{Decision: wire.End}
 	}}
-	w, g := serve(t, startBroker(t), plugin, nil)
+	w, g := serve(t, brokertest.Start(t), plugin, nil)
 	f := call(nil)
 	g.send(false, f)
 	g.take("chunk", "ack")
@@ -137,7 +138,7 @@ func streams(t *testing.T, written *atomic.Int64, limit int64, ended chan error)
 
 func TestAStreamHoldsItsHandlerBackUntilThereIsRoom(t *testing.T) {
 	written, ended := atomic.Int64{}, make(chan error, 1)
-	_, g := serve(t, startBroker(t), streams(t, &written, 3<<20, ended), nil)
+	_, g := serve(t, brokertest.Start(t), streams(t, &written, 3<<20, ended), nil)
 	f := call(nil)
 	g.send(false, f)
 	if reply := g.take("reply", "ack"); reply.frame["o"] != "stream" {
@@ -172,7 +173,7 @@ func TestAStreamHoldsItsHandlerBackUntilThereIsRoom(t *testing.T) {
 
 func TestAStreamThatNobodyTakesStopsItsHandler(t *testing.T) {
 	written, ended := atomic.Int64{}, make(chan error, 1)
-	w, g := serve(t, startBroker(t), streams(t, &written, 1<<40, ended), nil)
+	w, g := serve(t, brokertest.Start(t), streams(t, &written, 1<<40, ended), nil)
 	f := call(nil)
 	g.send(false, f)
 	g.take("chunk", "ack", "reply")
@@ -193,7 +194,7 @@ func TestAHandlerThatFailsInMidStreamBreaksItOff(t *testing.T) {
 		must(t, call.Write(abi.SetResponseStreamData, "", []byte("good")))
 		return Outcome{Failure: &wire.Failure{Kind: wire.Raised, Message: "boom"}}
 	}}
-	_, g := serve(t, startBroker(t), plugin, nil)
+	_, g := serve(t, brokertest.Start(t), plugin, nil)
 	g.send(false, call(nil))
 	g.take("reply", "ack")
 	if chunk := g.take("chunk").frame; string(chunk["d"].([]byte)) != "good" || chunk["er"] != nil {

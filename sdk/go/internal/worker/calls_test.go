@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/AssetsArt/nylon/sdk/go/internal/abi"
+	"github.com/AssetsArt/nylon/sdk/go/internal/brokertest"
 	"github.com/AssetsArt/nylon/sdk/go/internal/wire"
 )
 
@@ -24,7 +25,7 @@ func TestACallIsAcknowledgedBeforeItRunsAndAnsweredOnce(t *testing.T) {
 		must(t, call.Write(abi.SetRequestQuery, "", header))
 		return next
 	}}
-	w, g := serve(t, startBroker(t), plugin, nil)
+	w, g := serve(t, brokertest.Start(t), plugin, nil)
 	f := call(nil)
 	token := g.send(false, f)
 	if ack := g.take("ack"); ack.to != token || !reflect.DeepEqual(ack.frame["id"], f["id"]) || ack.frame["w"] != w.ID {
@@ -66,7 +67,7 @@ func TestBeyondTheConcurrencyACallIsRefusedAtOnceAndNothingRuns(t *testing.T) {
 		<-gate
 		return next
 	}}
-	_, g := serve(t, startBroker(t), plugin, func(s *Settings) { s.Concurrency = 2 })
+	_, g := serve(t, brokertest.Start(t), plugin, func(s *Settings) { s.Concurrency = 2 })
 	g.send(false, call(nil))
 	g.send(false, call(nil))
 	g.take("ack")
@@ -89,7 +90,7 @@ func TestBeyondTheConcurrencyACallIsRefusedAtOnceAndNothingRuns(t *testing.T) {
 }
 
 func TestWhatIsNotHereIsAnErrorAndNeverAPass(t *testing.T) {
-	_, g := serve(t, startBroker(t), &handlers{run: func(uint8, *Call) Outcome { return next }}, nil)
+	_, g := serve(t, brokertest.Start(t), &handlers{run: func(uint8, *Call) Outcome { return next }}, nil)
 	for _, change := range []frame{{"e": "nowhere"}, {"e": "first", "p": 2}} {
 		if reply := g.reply(false, call(change)); reply["o"] != "error" || kindOf(reply) != wire.UnknownEntry {
 			t.Errorf("%v: %v", change, reply)
@@ -108,7 +109,7 @@ func TestAHandlerThatIsLateIsGivenUpAndKeepsItsPlace(t *testing.T) {
 		}
 		return next
 	}}
-	w, g := serve(t, startBroker(t), plugin, func(s *Settings) { s.Concurrency = 1 })
+	w, g := serve(t, brokertest.Start(t), plugin, func(s *Settings) { s.Concurrency = 1 })
 	f := call(frame{"ms": 30})
 	if reply := g.reply(false, f); kindOf(reply) != wire.TimedOut {
 		t.Errorf("%v", reply)
@@ -135,7 +136,7 @@ func TestAFailureIsToldWithItsText(t *testing.T) {
 		must(t, call.Write(abi.SetResponseStatus, "", []byte{1, 0x91}))
 		return Outcome{Failure: failure}
 	}}
-	_, g := serve(t, startBroker(t), plugin, nil)
+	_, g := serve(t, brokertest.Start(t), plugin, nil)
 	reply := g.reply(false, call(nil))
 	text := reply["er"].(frame)["m"].(string)
 	if reply["op"] != nil || kindOf(reply) != wire.Raised || len(text) > wire.MaxMessage || !strings.HasPrefix(failure.Message, text) {
@@ -152,7 +153,7 @@ func TestAReplyThatNoMessageHoldsIsAnErrorAndTheConnectionStays(t *testing.T) {
 		}
 		return next
 	}}
-	_, g := serve(t, startBroker(t), plugin, nil)
+	_, g := serve(t, brokertest.Start(t), plugin, nil)
 	f := call(nil)
 	reply := g.reply(false, f)
 	if kindOf(reply) != wire.Protocol || !strings.Contains(reply["er"].(frame)["m"].(string), "max_payload") {
@@ -167,7 +168,7 @@ func TestAReplyThatNoMessageHoldsIsAnErrorAndTheConnectionStays(t *testing.T) {
 }
 
 func TestGarbageIsAnsweredAndLeavesTheWorkerWhole(t *testing.T) {
-	_, g := serve(t, startBroker(t), &handlers{run: func(uint8, *Call) Outcome { return next }}, nil)
+	_, g := serve(t, brokertest.Start(t), &handlers{run: func(uint8, *Call) Outcome { return next }}, nil)
 	broken := call(nil)
 	broken["q"] = frame{"m": "GET /", "p": "/", "h": []any{}}
 	for _, own := range []bool{false, true} {
@@ -192,7 +193,7 @@ func TestGarbageIsAnsweredAndLeavesTheWorkerWhole(t *testing.T) {
 
 func TestASessionIsOpenedOnceAndEndsWhenItsGatewaySaysSo(t *testing.T) {
 	plugin := &handlers{run: func(uint8, *Call) Outcome { return next }}
-	w, g := serve(t, startBroker(t), plugin, nil)
+	w, g := serve(t, brokertest.Start(t), plugin, nil)
 	first := call(nil)
 	g.reply(false, first)
 	for phase := 2; phase <= 4; phase++ {
@@ -227,7 +228,7 @@ func TestPhasesOfASessionNeverOverlap(t *testing.T) {
 		running.Add(-1)
 		return next
 	}}
-	_, g := serve(t, startBroker(t), plugin, nil)
+	_, g := serve(t, brokertest.Start(t), plugin, nil)
 	first := call(frame{"ms": 20})
 	if reply := g.reply(false, first); kindOf(reply) != wire.TimedOut {
 		t.Fatalf("%v", reply)
@@ -245,7 +246,7 @@ func TestPhasesOfASessionNeverOverlap(t *testing.T) {
 }
 
 func TestItIsAMicroServiceUnderItsOwnId(t *testing.T) {
-	w, g := serve(t, startBroker(t), &handlers{run: func(uint8, *Call) Outcome { return next }}, nil)
+	w, g := serve(t, brokertest.Start(t), &handlers{run: func(uint8, *Call) Outcome { return next }}, nil)
 	g.reply(false, call(nil))
 	ask := func(subject string, into any) {
 		t.Helper()
@@ -276,7 +277,7 @@ func TestItIsAMicroServiceUnderItsOwnId(t *testing.T) {
 }
 
 func TestAnEntryThatComesLaterIsAnnounced(t *testing.T) {
-	w, g := serve(t, startBroker(t), &handlers{run: func(uint8, *Call) Outcome { return next }}, nil)
+	w, g := serve(t, brokertest.Start(t), &handlers{run: func(uint8, *Call) Outcome { return next }}, nil)
 	must(t, w.Announce(map[string]wire.Shape{"entry": {Phases: 15}, "later": {Phases: 1}}))
 	for len(g.hear("info")["en"].([]any)) != 2 { // fails where it is never announced
 		continue
@@ -292,7 +293,7 @@ func TestClaims(t *testing.T) {
 		ran.Add(1)
 		return next
 	}}
-	_, g := serve(t, startBroker(t), plugin, nil)
+	_, g := serve(t, brokertest.Start(t), plugin, nil)
 	claimed := func() frame {
 		f := call(frame{"cl": true})
 		g.send(false, f)

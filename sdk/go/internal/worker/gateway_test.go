@@ -1,17 +1,12 @@
 package worker
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,71 +14,12 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/tinylib/msgp/msgp"
 
+	"github.com/AssetsArt/nylon/sdk/go/internal/brokertest"
 	"github.com/AssetsArt/nylon/sdk/go/internal/wire"
 )
 
 // patience is how long a test waits for what has to come.
 const patience = 20 * time.Second
-
-// broker is a real nats-server on a port of its own.
-type broker struct {
-	t       *testing.T
-	port    string
-	process *exec.Cmd
-}
-
-func startBroker(t *testing.T) *broker {
-	b := &broker{t: t, port: "-1"}
-	b.start()
-	t.Cleanup(b.stop)
-	return b
-}
-
-func (b *broker) url() string { return "nats://127.0.0.1:" + b.port }
-
-func (b *broker) start() {
-	b.t.Helper()
-	b.process = exec.Command(natsServer(b.t), "-a", "127.0.0.1", "-p", b.port)
-	output, err := b.process.StderrPipe()
-	must(b.t, err)
-	must(b.t, b.process.Start())
-	lines := bufio.NewScanner(output)
-	for lines.Scan() {
-		if _, port, found := strings.Cut(lines.Text(), "Listening for client connections on 127.0.0.1:"); found {
-			b.port = port
-		}
-		if strings.Contains(lines.Text(), "Server is ready") {
-			go io.Copy(io.Discard, output)
-			return
-		}
-	}
-	b.t.Fatal("nats-server did not start")
-}
-
-func (b *broker) stop() {
-	b.process.Process.Kill()
-	b.process.Wait()
-}
-
-// natsServer is the program: NYLON_NATS_SERVER, or the one of the repository's environment, or one on the PATH.
-func natsServer(t *testing.T) string {
-	if path := os.Getenv("NYLON_NATS_SERVER"); path != "" {
-		return path
-	}
-	if path := filepath.Join("..", "..", "..", "..", ".venv", "bin", "nats-server"); exists(path) {
-		return path
-	}
-	path, err := exec.LookPath("nats-server")
-	if err != nil {
-		t.Fatal("the worker's tests need nats-server: run make build, or set NYLON_NATS_SERVER")
-	}
-	return path
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -130,10 +66,10 @@ type answer struct {
 }
 
 // serve starts a worker with one entry for all phases, and a gateway that has heard of it.
-func serve(t *testing.T, b *broker, plugin *handlers, change func(*Settings)) (*Worker, *gateway) {
+func serve(t *testing.T, b *brokertest.Broker, plugin *handlers, change func(*Settings)) (*Worker, *gateway) {
 	t.Helper()
 	settings := Settings{
-		Servers: []string{b.url()}, Group: "g", Prefix: "nylon", Concurrency: 64, DrainTimeout: patience, Software: "0.0.0",
+		Servers: []string{b.URL()}, Group: "g", Prefix: "nylon", Concurrency: 64, DrainTimeout: patience, Software: "0.0.0",
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	if change != nil {
@@ -154,8 +90,8 @@ func serve(t *testing.T, b *broker, plugin *handlers, change func(*Settings)) (*
 	return w, g
 }
 
-func newGateway(t *testing.T, b *broker, group string) *gateway {
-	conn, err := nats.Connect(b.url(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+func newGateway(t *testing.T, b *brokertest.Broker, group string) *gateway {
+	conn, err := nats.Connect(b.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	must(t, err)
 	t.Cleanup(conn.Close)
 	g := &gateway{t: t, conn: conn, group: group, inbox: nats.NewInbox(),

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/AssetsArt/nylon/sdk/go/internal/brokertest"
 	"github.com/AssetsArt/nylon/sdk/go/internal/wire"
 )
 
@@ -21,7 +22,7 @@ func TestADrainFinishesWhatRunsAndTheSessionsThatAreOpen(t *testing.T) {
 		}
 		return next
 	}}
-	w, g := serve(t, startBroker(t), plugin, nil)
+	w, g := serve(t, brokertest.Start(t), plugin, nil)
 	f := call(nil)
 	g.send(false, f)
 	g.take("ack")
@@ -61,7 +62,7 @@ func TestWhatIsNotOverWithinTheDrainTimeIsGivenUp(t *testing.T) {
 		<-gate
 		return next
 	}}
-	w, g := serve(t, startBroker(t), plugin, func(s *Settings) { s.DrainTimeout = 50 * time.Millisecond })
+	w, g := serve(t, brokertest.Start(t), plugin, func(s *Settings) { s.DrainTimeout = 50 * time.Millisecond })
 	g.send(false, call(nil))
 	g.take("ack")
 	w.Stop(nil)
@@ -71,7 +72,7 @@ func TestWhatIsNotOverWithinTheDrainTimeIsGivenUp(t *testing.T) {
 }
 
 func TestAReplyOfBeforeTheBrokersRestartIsStillThere(t *testing.T) {
-	b := startBroker(t)
+	b := brokertest.Start(t)
 	ran := atomic.Int32{}
 	plugin := &handlers{run: func(uint8, *Call) Outcome {
 		ran.Add(1)
@@ -80,9 +81,9 @@ func TestAReplyOfBeforeTheBrokersRestartIsStillThere(t *testing.T) {
 	w, g := serve(t, b, plugin, nil)
 	f := call(nil)
 	reply := g.reply(false, f)
-	b.stop()
+	b.Stop()
 	await(t, "the worker has noticed", func() bool { return !w.conn.IsConnected() })
-	b.start()
+	b.Restart()
 	var again frame
 	await(t, "both are back", func() bool {
 		again = frame{"t": "no responders"}
@@ -100,10 +101,10 @@ func TestAReplyOfBeforeTheBrokersRestartIsStillThere(t *testing.T) {
 }
 
 func TestAWorkerStartsWithoutABroker(t *testing.T) {
-	b := startBroker(t)
-	b.stop()
+	b := brokertest.Start(t)
+	b.Stop()
 	settings := Settings{
-		Servers: []string{b.url()}, Group: "g", Prefix: "nylon", Concurrency: 1, DrainTimeout: patience,
+		Servers: []string{b.URL()}, Group: "g", Prefix: "nylon", Concurrency: 1, DrainTimeout: patience,
 		Logger: quiet(),
 	}
 	w, err := Connect(settings)
@@ -111,7 +112,7 @@ func TestAWorkerStartsWithoutABroker(t *testing.T) {
 	must(t, w.Announce(map[string]wire.Shape{"entry": {Phases: 1}}))
 	must(t, w.Serve(&handlers{run: func(uint8, *Call) Outcome { return next }}))
 	defer w.Stop(nil)
-	b.start()
+	b.Restart()
 	g := newGateway(t, b, "g")
 	await(t, "it serves", func() bool {
 		g.send(false, call(nil))
@@ -155,7 +156,7 @@ func TestAWorkerThatStoodStillClaimsWhatItHadReceivedBefore(t *testing.T) {
 		ran.Add(1)
 		return next
 	}}
-	w, g := serve(t, startBroker(t), plugin, nil)
+	w, g := serve(t, brokertest.Start(t), plugin, nil)
 	// As after a stop of a second: the last mark is old when the call comes.
 	w.watch.beat.Store(int64(now()) - int64(time.Second))
 	f := call(nil)

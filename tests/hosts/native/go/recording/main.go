@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"log"
 	"log/slog"
 	"os"
@@ -19,8 +20,8 @@ func main() {
 		log.Fatal(err)
 	}
 	gate := began + ".open"
-	// The tests leave their sessions open, which a drain waits for.
-	logger := slog.New(slog.NewTextHandler(os.Stdout, nil)) // its first line says that it serves
+	// The first line of standard output says that it serves. The tests leave their sessions open, which a drain waits for.
+	logger := slog.New(slog.NewTextHandler(io.MultiWriter(os.Stdout, os.Stderr), nil))
 	plugin, err := sdk.NewNatsPlugin(url, group, sdk.WithDrainTimeout(300*time.Millisecond), sdk.WithLogger(logger))
 	if err != nil {
 		log.Fatal(err)
