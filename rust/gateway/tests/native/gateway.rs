@@ -38,8 +38,13 @@ fn compile(name: &str) -> PathBuf {
 
 /// A host for the library `name`.
 pub(crate) fn host(name: &str, callback_memory: CallbackMemory) -> Arc<NativeHost> {
+    host_with(name, callback_memory, "")
+}
+
+/// The same, with what the library is initialized with.
+pub(crate) fn host_with(name: &str, callback_memory: CallbackMemory, config: &str) -> Arc<NativeHost> {
     let library = Library::open(&built(name)).expect("the library is sound");
-    let settings = NativeSettings { name: name.to_owned(), config: String::new(), callback_memory };
+    let settings = NativeSettings { name: name.to_owned(), config: config.to_owned(), callback_memory };
     Arc::new(NativeHost::start(library, settings).expect("the library starts"))
 }
 

@@ -14,4 +14,7 @@ mod faults;
 mod gateway;
 mod instances;
 mod lateness;
+mod streams;
 mod unloading;
+mod reading;
+mod writing;

@@ -16,6 +16,7 @@ const VALUE: u16 = 6;
 const HEADERS: u16 = 4;
 
 type Text<'a> = ForwardsUOffset<Vector<'a, u8>>;
+type List<'a> = ForwardsUOffset<Vector<'a, ForwardsUOffset<Field<'a>>>>;
 
 /// One field.
 struct Field<'a>(Table<'a>);
@@ -55,8 +56,44 @@ impl<'a> Field<'a> {
 pub fn read_field(bytes: &[u8]) -> Result<(&[u8], &[u8]), String> {
     match flatbuffers::root::<Field<'_>>(bytes) {
         Ok(field) => Ok((field.text(KEY), field.text(VALUE))),
-        Err(error) => Err(error.to_string().split('.').next().unwrap_or_default().trim().to_owned()),
+        Err(error) => Err(reason(&error)),
     }
+}
+
+/// A list of them.
+struct Fields<'a>(Table<'a>);
+
+impl<'a> Follow<'a> for Fields<'a> {
+    type Inner = Fields<'a>;
+
+    unsafe fn follow(buffer: &'a [u8], at: usize) -> Fields<'a> {
+        // SAFETY: the caller knows that a table stands there.
+        Fields(unsafe { Table::new(buffer, at) })
+    }
+}
+
+impl Verifiable for Fields<'_> {
+    fn run_verifier(verifier: &mut Verifier<'_, '_>, at: usize) -> Result<(), InvalidFlatbuffer> {
+        let table = verifier.visit_table(at)?;
+        table.visit_field::<List<'_>>("headers", HEADERS, false)?.finish();
+        Ok(())
+    }
+}
+
+/// Names and values of the `NylonHttpHeaders` that `bytes` are: what a plugin makes of the gateway's answer.
+///
+/// # Errors
+/// The text says what is wrong with them.
+pub fn read_fields(bytes: &[u8]) -> Result<Vec<(&[u8], &[u8])>, String> {
+    let fields = flatbuffers::root::<Fields<'_>>(bytes).map_err(|error| reason(&error))?;
+    // SAFETY: the verifier has seen that this slot, if it is there, holds a vector of fields.
+    let list = unsafe { fields.0.get::<List<'_>>(HEADERS, None) };
+    Ok(list.iter().flat_map(|list| list.iter()).map(|field| (field.text(KEY), field.text(VALUE))).collect())
+}
+
+/// The first sentence of the verifier's story.
+fn reason(error: &InvalidFlatbuffer) -> String {
+    error.to_string().split('.').next().unwrap_or_default().trim().to_owned()
 }
 
 /// Writes all fields as `NylonHttpHeaders` into `builder`, each name once, with its values joined; `set-cookie`, which

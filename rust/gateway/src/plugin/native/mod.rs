@@ -44,7 +44,7 @@ mod misuse;
 pub use announced::AnnouncedEntry;
 pub use fault::{Fault, LoadError, Symbol};
 pub use go::two_go_libraries;
-pub use headers::read_field;
+pub use headers::{read_field, read_fields};
 pub use host::{NativeHost, NativeSettings, StartError};
 pub use library::{Callback, Checked, Library};
 pub use mapped::TooManyLibraries;
