@@ -50,4 +50,4 @@ static const nylon_entry entries[] = {
     {.name = "stamp", .request_filter = go_on, .response_filter = stamp},
 };
 
-NYLON_PLUGIN(entries, start, finish);
+NYLON_PLUGIN(start, finish, NYLON_TABLE(entries));
