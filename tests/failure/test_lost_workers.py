@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support import golang
 from support.client import Answer, fetch
 from support.configs import Config, route
 from support.origin import Origin
@@ -19,6 +20,11 @@ from support.waiting import eventually
 from nylon.embedded import NatsServer
 
 HERE = Path(__file__).resolve().parent
+PROGRAMS: dict[str, Callable[[], list[str | Path]]] = {
+    "python": lambda: [sys.executable, HERE / "held.py"],
+    "go": lambda: [golang.go_program(golang.ENTRIES, "./held")],
+}
+"""The command of a worker in each language."""
 
 
 @pytest.fixture
@@ -31,7 +37,10 @@ def nats() -> Iterator[NatsServer]:
 class Scene:
     """A gateway, workers by name, and requests that are under way."""
 
-    def __init__(self, gateway: GatewayProcess, nats: NatsServer, folder: Path) -> None:
+    def __init__(
+        self, program: list[str | Path], gateway: GatewayProcess, nats: NatsServer, folder: Path
+    ) -> None:
+        self.program = program
         self.gateway = gateway
         self.folder = folder
         self.workers: dict[str, Process] = {}
@@ -40,7 +49,7 @@ class Scene:
 
     def worker(self, name: str) -> None:
         """Start one and wait until it serves."""
-        command = [sys.executable, str(HERE / "held.py"), self._nats.url, name, str(self.folder)]
+        command = [*self.program, self._nats.url, name, self.folder]
         self.workers[name] = Process(command, cwd=HERE)
         eventually(lambda: "serving group" in self.workers[name].log, "a serving worker")
 
@@ -74,8 +83,8 @@ def guard(plugin: str, entry: str) -> list[Config]:
     return [{"plugin": plugin, "entry": entry}]
 
 
-@pytest.fixture
-def scene(start: Start, nats: NatsServer, tmp_path: Path) -> Iterator[Scene]:
+@pytest.fixture(params=PROGRAMS)
+def scene(request: pytest.FixtureRequest, start: Start, nats: NatsServer, tmp_path: Path) -> Iterator[Scene]:
     """Default policies; `/once` is behind the same handler with `idempotent: false`."""
     plugin: Config = {"type": "messaging", "messaging": "nats", "group": "g"}
     once = {"per_phase": {"request_filter": {"idempotent": False}}}
@@ -89,7 +98,7 @@ def scene(start: Start, nats: NatsServer, tmp_path: Path) -> Iterator[Scene]:
         plugins=[{"name": "p", **plugin}, {"name": "once", **plugin, **once}],
         messaging=[{"name": "nats", "servers": [nats.url]}],
     )
-    scene = Scene(gateway, nats, tmp_path)
+    scene = Scene(PROGRAMS[request.param](), gateway, nats, tmp_path)
     yield scene
     scene.end()
 
