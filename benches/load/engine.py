@@ -149,16 +149,18 @@ def start_nylon(processes: Processes, engine: Engine, ports: Ports, core: int) -
     }
     if entry := engine.options.get("entry"):
         route["middleware"] = [{"plugin": "bench", "entry": entry}]
+        isolation = {"isolation": "process"} if "isolated" in engine.options else {}
         if group := engine.options.get("group"):
             config["messaging"] = [{"name": "nats", "servers": [f"nats://127.0.0.1:{ports.broker}"]}]
             config["plugins"] = [{"name": "bench", "messaging": "nats", "group": group}]
             roles |= start_worker(processes, engine, ports, core, group)
         elif language := engine.options.get("library"):
-            config["plugins"] = [{"name": "bench", "type": "ffi", "file": str(library(language))}]
+            plugin = {"name": "bench", "type": "ffi", "file": str(library(language))}
+            config["plugins"] = [{**plugin, **isolation}]
         else:
             execution = engine.options.get("execution", "thread")
             plugin = {"name": "bench", "file": str(HERE / "handlers.py"), "execution": execution}
-            config["plugins"] = [plugin]
+            config["plugins"] = [{**plugin, **isolation}]
     config["routes"] = [route]
     path = RUN / f"{engine.name.replace(' ', '-')}.json"
     path.write_text(json.dumps(config, indent=2))
@@ -263,6 +265,20 @@ ENGINES = [
         checks=True,
         scenarios=("small",),
         options={"entry": "check_async", "group": "bench"},
+    ),
+    # The CPU of the plugin's process counts: it is a child of the gateway's.
+    Engine(
+        "nylon process",
+        start_nylon,
+        checks=True,
+        scenarios=("small", "stale"),
+        options={"entry": "check", "isolated": "yes"},
+    ),
+    Engine(
+        "nylon process c",
+        start_nylon,
+        checks=True,
+        options={"entry": "check", "library": "c", "isolated": "yes"},
     ),
     native("c", "c"),
     native("c chatty", "c", "chatty"),

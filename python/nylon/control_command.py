@@ -119,6 +119,7 @@ def described(status: dict[str, Any]) -> list[str]:
         lines += ["", f"plugin {plugin['name']} ({plugin['kind']}): {state}"]
         if refused := _counts(plugin.get("refused_calls", {})):
             lines.append(f"  calls of the library that were refused: {refused}")
+        lines += _processes(plugin)
         groups = plugin.get("groups", [])
         mirror = plugin.get("mirror")
         rows = [_row(group, f"{group['weight']}") for group in groups]
@@ -132,6 +133,19 @@ def described(status: dict[str, Any]) -> list[str]:
             compared = f"agreed {mirror['agreed']}, differed {mirror['differed']}"
             lines.append(f"  {mirror['name']} {compared}, dropped: {_counts(mirror['dropped']) or 'none'}")
     return lines
+
+
+def _processes(plugin: dict[str, Any]) -> list[str]:
+    """The lines of a plugin that has processes of its own."""
+    if plugin.get("isolation") != "process":
+        return []
+    lines = [
+        f"  process {one['pid']}: up {one['uptime_seconds']} s, {one['calls']} calls now, {one['answered']} answered"
+        + (", silent since a call timed out" if one["silent"] else "")
+        for one in plugin["processes"]
+    ]
+    lines += [f"  no process: {why}" for why in plugin["missing"]]
+    return [*lines, f"  processes that died: {plugin['restarts']}, calls run again: {plugin['retried']}"]
 
 
 HEAD = ("group", "weight", "workers", "in flight", "next", "end", "failed", "p50 ms", "p99 ms")

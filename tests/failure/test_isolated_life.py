@@ -19,6 +19,7 @@ from support.processes import GatewayProcess
 from support.waiting import eventually
 
 from nylon import ConfigError, Gateway, NylonPlugin, PluginError
+from nylon.control_command import described
 
 MIB = 1 << 20
 PID = served("pid", "pid")
@@ -120,6 +121,10 @@ def test_processes_say_what_they_are() -> None:
     with isolated(PID, plugin={"processes": 2}) as running:
         status = running.status
         assert (status["kind"], status["isolation"]) == ("python", "process")
+        lines = described(running.gateway.status())
+        shown = [line.split(":")[0] for line in lines[-3:-1]]
+        assert shown == [f"  process {pid}" for pid in running.pids]
+        assert lines[-1] == "  processes that died: 0, calls run again: 0"
         titles = sorted(" ".join(psutil.Process(pid).cmdline()).strip() for pid in running.pids)
         assert titles == ["nylon: plugin p 1", "nylon: plugin p 2"]
 

@@ -371,7 +371,7 @@ pub struct PhasePolicy {
     pub timeout: Duration,
     /// What a failure means.
     pub on_error: OnError,
-    /// Re-sending of calls that were lost or could not be delivered, on NATS.
+    /// Re-sending of calls that were lost or could not be delivered, on NATS or with a process of the plugin's own.
     pub retry: Retry,
     /// Whether a call may run twice. If not, a worker that died after it took a call is an error, never a retry.
     pub idempotent: bool,

@@ -217,7 +217,7 @@ section! {
         optional timeout_ms("timeout_ms"): Millis;
         /// What a failure means. `retry` is "retry, then fail"; `end` is `fail`.
         optional on_error("on_error"): Spanned<OnError>;
-        /// Re-sending of lost calls, on NATS.
+        /// Re-sending of calls that a worker or a process lost.
         optional retry("retry"): Retry;
         /// Whether a call may run twice. True by default.
         optional idempotent("idempotent"): Flag;

@@ -209,7 +209,7 @@ impl PluginHost for ProcessHost {
             .map(|child| {
                 json!({
                     "pid": child.pid,
-                    "seconds": child.since.elapsed().as_secs(),
+                    "uptime_seconds": child.since.elapsed().as_secs(),
                     "calls": child.load(),
                     "answered": child.answered.load(Relaxed),
                     "silent": child.is_silent(),
