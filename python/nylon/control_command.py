@@ -117,6 +117,8 @@ def described(status: dict[str, Any]) -> list[str]:
     for plugin in status["plugins"]:
         state = "ready" if plugin["ready"] else f"not ready: {plugin['reason']}"
         lines += ["", f"plugin {plugin['name']} ({plugin['kind']}): {state}"]
+        if "abi" in plugin:
+            lines.append(f"  ABI version {plugin['abi']}, sessions open: {plugin['sessions']}")
         if refused := _counts(plugin.get("refused_calls", {})):
             lines.append(f"  calls of the library that were refused: {refused}")
         lines += _processes(plugin)

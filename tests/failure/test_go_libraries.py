@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,6 +121,9 @@ def test_go_library_with_another_config_is_initialized_again_and_loaded_once(sit
         eventually(lambda: site.ask("status")["retiring"] == 0, "the end of the plan before")
         assert site.said() == 'v1 2 {"n":2}'
         assert site.runtimes == 1
+        shown = output(site, "status")
+        assert "plugin app (native): ready" in shown
+        assert "  ABI version 1, sessions open: 0" in shown
     assert site.record == ['initialize v1 {"n":1}', 'initialize v1 {"n":2}', 'shutdown v1 {"n":2}']
 
 
@@ -164,13 +168,15 @@ def test_two_plugins_in_go_are_warned_of_by_name_and_serve(site: Site) -> None:
         assert "plugin `other` is written in Go, as `app` is" in gateway.log
         assert "isolation: process" in gateway.log
         assert (site.said(), site.said("other")) == ("v1 0 ", "v2 0 ")
-    done = run_check(site)
+    done = output(site, "check")
     assert "warning: nylon.yaml:" in done
     assert "plugin `other` is written in Go, as `app` is" in done
 
 
-def run_check(site: Site) -> str:
-    """What `nylon check` says."""
-    with Process([NYLON, "check", "-c", "nylon.yaml"], cwd=site.folder) as process:
-        assert process.wait() == 0
-        return process.log
+def output(site: Site, command: str) -> str:
+    """What a command says."""
+    done = subprocess.run(
+        [NYLON, command, "-c", "nylon.yaml"], cwd=site.folder, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done
+    return done.stdout + done.stderr

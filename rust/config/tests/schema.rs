@@ -160,7 +160,7 @@ fn the_manual_names_every_key_every_word_and_every_default() {
 fn the_examples_of_the_manual_are_valid() {
     let manual = fs::read_to_string(MANUAL).expect("the manual");
     let dir = BrokerFiles::new();
-    for name in ["auth.py", "plugins.py", "quick.so"] {
+    for name in ["auth.py", "plugins.py", "quick.so", "value"] {
         dir.write(name, "");
     }
     let broker = [
@@ -173,7 +173,7 @@ fn the_examples_of_the_manual_are_valid() {
     for (from, to) in broker {
         fs::rename(dir.path().join("broker").join(from), dir.path().join(to)).expect("a file");
     }
-    let known = ["NATS_SERVERS", "NATS_GROUP", "NATS_TOKEN", "NATS_PASSWORD"];
+    let known = ["NATS_SERVERS", "NATS_GROUP", "NATS_TOKEN", "NATS_PASSWORD", "LEGACY_PLUGIN"];
     let env = |name: &str| known.contains(&name).then(|| "value".to_owned());
     let mut tried = 0;
     for block in manual.split("```yaml\n").skip(1) {
