@@ -86,9 +86,7 @@ func (l nativeLibrary) Open(entry string, gateway native.Gateway) native.Session
 	if !there {
 		return nil
 	}
-	opened := &nativeSession{handlers: handlers, gateway: gateway}
-	opened.answered.L = &opened.mu
-	return opened
+	return newNativeSession(handlers, gateway)
 }
 
 func (l nativeLibrary) Shutdown() {
@@ -97,10 +95,16 @@ func (l nativeLibrary) Shutdown() {
 	}
 }
 
+// gateway is the way back to it, which is native.Gateway: see there.
+type gateway interface {
+	Do(method uint32, payload []byte)
+	Ask(method uint32, payload, room []byte) (answer []byte, answered bool)
+}
+
 // nativeSession is a session of the gateway that has loaded this library.
 type nativeSession struct {
 	handlers *session
-	gateway  native.Gateway
+	gateway  gateway
 
 	reading sync.Mutex // the ABI wants one read at a time
 	room    [512]byte  // for answers, under reading
@@ -112,6 +116,12 @@ type nativeSession struct {
 	ended    bool   // the gateway has closed the session
 	sent     bool   // the response is over: logging has begun, or the session is closed
 	waits    []func()
+}
+
+func newNativeSession(handlers *session, gateway gateway) *nativeSession {
+	opened := &nativeSession{handlers: handlers, gateway: gateway}
+	opened.answered.L = &opened.mu
+	return opened
 }
 
 // Start runs a phase: in a goroutine of its own, since handlers may wait and this thread must not.
