@@ -9,7 +9,7 @@ use nylon_abi::{FfiBuffer, phase};
 use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The gateway's side.
 pub(crate) type Callback = unsafe extern "C" fn(*const FfiBuffer);
@@ -21,8 +21,16 @@ pub(crate) struct Link {
     sid: u32,
     callback: Callback,
     closed: AtomicBool,
-    late: Mutex<Vec<(u32, Vec<u8>)>>,
+    late: Mutex<Late>,
     arrived: Condvar,
+}
+
+/// Answers that came from another thread.
+#[derive(Default)]
+struct Late {
+    kept: Vec<(u32, Vec<u8>)>,
+    /// How many threads wait for one. Waking nobody costs a system call.
+    waiting: usize,
 }
 
 /// A question that is being asked on this thread.
@@ -60,9 +68,9 @@ impl Link {
     /// The gateway has closed the session: whoever waits for an answer gets none.
     pub(crate) fn close(&self) {
         // Under the lock, so that nobody starts to wait in between.
-        let _late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = self.late();
         self.closed.store(true, Ordering::Release);
-        self.arrived.notify_all();
+        self.wake(&late);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -113,23 +121,35 @@ impl Link {
     /// Waits for an answer that did not come at once. The deadline is the gateway's: it closes the session when the
     /// phase's `timeout_ms` is over.
     fn await_late(&self, method: u32) -> Result<Vec<u8>> {
-        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut late = self.late();
         loop {
-            if let Some(place) = late.iter().position(|(answered, _)| *answered == method) {
-                return Ok(late.swap_remove(place).1);
+            if let Some(place) = late.kept.iter().position(|(answered, _)| *answered == method) {
+                return Ok(late.kept.swap_remove(place).1);
             }
             self.check_open()?;
+            late.waiting += 1;
             late = self.arrived.wait(late).unwrap_or_else(PoisonError::into_inner);
+            late.waiting -= 1;
         }
     }
 
     /// An answer that nobody on this thread asked for.
     pub(crate) fn keep(&self, method: u32, answer: &[u8]) {
-        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        if late.len() < KEPT {
-            late.push((method, answer.to_vec()));
+        let mut late = self.late();
+        if late.kept.len() < KEPT {
+            late.kept.push((method, answer.to_vec()));
         }
-        self.arrived.notify_all();
+        self.wake(&late);
+    }
+
+    fn late(&self) -> MutexGuard<'_, Late> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, late: &Late) {
+        if late.waiting > 0 {
+            self.arrived.notify_all();
+        }
     }
 
     fn call(&self, method: u32, payload: &[u8]) {
