@@ -133,8 +133,8 @@ NYLON_STATIC_ASSERT(offsetof(nylon_message, len) == 24, "the length stands at 24
 extern "C" {
 #endif
 
-/* Once after the library was loaded, and again when a reload changes its `config`: JSON of `len` bytes without a NUL,
- * none where the configuration gives none. */
+/* Once after the library was loaded; again when a reload changes the `config` of a library that stays: JSON of `len`
+ * bytes without a NUL, none where the configuration gives none. */
 NYLON_EXPORT void initialize(const char *config, int len);
 
 /* Opens a session for an entry, whose name has `len` bytes and no NUL. False: there is no such entry. */

@@ -58,8 +58,8 @@ typedef struct nylon_table {
 typedef struct nylon_plugin {
     const nylon_table *tables;
     size_t count;
-    /* Gets the plugin's `config` as JSON, "" where there is none; again when a reload changes it. False: the plugin
-     * cannot work, and the gateway does not start with it. */
+    /* Gets the plugin's `config` as JSON, "" where there is none; again when a reload changes it and the library
+     * stays. False: the plugin cannot work, and the gateway does not start with it. */
     bool (*initialize)(const char *config);
     /* No session is open and none will be opened: end your threads and wait for them. */
     void (*shutdown)(void);
