@@ -6,8 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"log"
-	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/AssetsArt/nylon/sdk/go/sdk"
 )
@@ -17,7 +17,8 @@ type settings struct {
 	Secrets map[string]string // sender → secret
 }
 
-var config settings
+// config is replaced when a reload brings another one, while requests go on.
+var config atomic.Pointer[settings]
 
 func main() {} // never runs: the gateway loads this as a library
 
@@ -27,7 +28,7 @@ func init() {
 		if len(given.Secrets) == 0 {
 			panic("config.secrets is missing: without it nobody could send") // the gateway does not start
 		}
-		config = given
+		config.Store(&given)
 	}))
 	plugin.AddPhaseHandler("signed", signed)
 }
@@ -39,7 +40,7 @@ func signed(phase *sdk.PhaseHandler) {
 	phase.RequestFilter(func(ctx *sdk.PhaseRequestFilter) {
 		request := ctx.Request()
 		claimed := request.Header("x-sender")
-		secret, known := config.Secrets[claimed]
+		secret, known := config.Load().Secrets[claimed]
 		if !known || !valid(request.Header("x-signature"), request.Body(), secret) {
 			ctx.Response().SetStatus(401).BodyJSON(map[string]string{"error": "bad signature"})
 			ctx.End()
@@ -55,7 +56,7 @@ func signed(phase *sdk.PhaseHandler) {
 	})
 
 	phase.Logging(func(ctx *sdk.PhaseLogging) {
-		log.Println(strconv.Itoa(ctx.Response().Status()), ctx.Request().Path(), "from", sender)
+		log.Println(ctx.Response().Status(), ctx.Request().Path(), "from", sender)
 	})
 }
 
