@@ -103,7 +103,7 @@ def argv(command: str) -> list[str]:
     """The words of a command, from this environment's own programs."""
     program, *rest = shlex.split(command)
     own = Path(sys.executable).with_name(program)
-    if program in ("sed", "cargo", "./plugin"):
+    if program in ("sed", "cargo", "cc", "./plugin"):
         return [program, *rest]
     if program == "go":
         return [go(), *rest]
@@ -122,7 +122,7 @@ SERVING = {
     "python ": "worker",
     "./plugin": "worker",
 }
-ENDING = ("nylon reload", "sed -i", "python show.py", "go build", "cargo ")
+ENDING = ("nylon reload", "sed -i", "python show.py", "go build", "cargo ", "cc ")
 READY = {"gateway": "listening on", "worker": "serving group", "broker": "Server is ready"}
 
 
