@@ -45,7 +45,9 @@ class Host:
         if self.worker is not None:
             return self.worker.peak_memory
         processes = psutil.Process(self.gateway.pid).children()
-        return max(peak_memory(process.pid) for process in processes) if processes else self.gateway.peak_memory
+        return (
+            max(peak_memory(process.pid) for process in processes) if processes else self.gateway.peak_memory
+        )
 
     @property
     def handlers_log(self) -> str:

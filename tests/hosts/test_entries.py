@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import nats
@@ -11,7 +12,7 @@ import pytest
 from entries import plugin
 from places import HOSTS, listed
 from suite import Host
-from unexpressed import UNEXPRESSED, without_unexpressed
+from unexpressed import UNEXPRESSED, page_table, without_unexpressed
 
 
 def asking(url: str) -> Any:
@@ -32,6 +33,12 @@ def test_each_entry_is_in_the_plugin_or_excused(host: Host, nylon_nats: Any) -> 
     there = listed(host.plugin, asking(nylon_nats.url))
     assert there | excused == set(plugin.entries)
     assert not there & excused, "what is there needs no excuse"
+
+
+def test_the_page_says_what_each_host_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "native-abi.md").read_text()
+    table = page_table(HOSTS, len(plugin.entries))
+    assert table in page, f"docs/native-abi.md is to have this table:\n{table}"
 
 
 def test_excuses_are_for_hosts_and_entries_that_there_are() -> None:

@@ -7,6 +7,7 @@ the table.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from support.configs import Config
@@ -87,6 +88,19 @@ UNEXPRESSED: dict[str, Reasons] = {
     "native-go": {**GO, **{entry: NATIVE[entry] for entry in ("read-repeated", "read-response-body-early")}},
 }
 """Host → what it cannot express; a host that is not here can express everything."""
+
+
+def page_table(hosts: Iterable[str], entries: int) -> str:
+    """The table of docs/native-abi.md: what each host runs of the suite's entries."""
+    lines = ["| host | entries | the others, and why |", "| --- | --- | --- |"]
+    for host in hosts:
+        reasons = UNEXPRESSED.get(host, {})
+        by_reason: dict[str, list[str]] = {}
+        for entry, reason in reasons.items():
+            by_reason.setdefault(reason, []).append(f"`{entry}`")
+        whys = [f"{why}: {', '.join(names)}" for why, names in by_reason.items()]
+        lines.append(f"| `{host}` | {entries - len(reasons)} of {entries} | {'; '.join(whys) or '–'} |")
+    return "\n".join(lines)
 
 
 def without_unexpressed(config: Config, reasons: Reasons) -> tuple[Config, Reasons]:
