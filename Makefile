@@ -12,7 +12,7 @@ JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 GO ?= $(or $(shell command -v go),/usr/local/go/bin/go)
-GO_MODULES := $(patsubst %/go.mod,%,$(wildcard sdk/go/go.mod examples/*/go.mod tests/*/native/go/go.mod benches/load/libraries/go/go.mod))
+GO_MODULES := $(patsubst %/go.mod,%,$(wildcard sdk/go/go.mod examples/*/go.mod tests/*/native/go/go.mod benches/*/go/go.mod benches/load/libraries/go/go.mod))
 
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 INSTALLED := $(VENV)/.installed

@@ -4,14 +4,17 @@ The worker has one core, broker and caller the other. Rounds are interleaved: ea
 """
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from place import (
     HERE,
     MEASURED_CORE,
     OTHER_CORE,
+    RUN,
     Failed,
     Process,
     Processes,
@@ -33,6 +36,8 @@ class Row:
     entry: str = "inline"
     stock: tuple[str, str] | None = None
     """Codec and loop of a nats-py worker; none for Nylon's."""
+    go: bool = False
+    """Whether it is the Go SDK's."""
 
 
 @dataclass
@@ -58,6 +63,7 @@ ROWS = [
     Row("async def", "async"),
     Row("async def that awaits", "awaits"),
     Row("def, in the pool", "pool"),
+    Row("Go SDK", "go", go=True),
     Row("nats-py + msgpack, uvloop", stock=("msgpack", "uvloop")),
     Row("nats-py + msgpack, asyncio", stock=("msgpack", "asyncio")),
     Row("nats-py + ormsgpack, uvloop", stock=("ormsgpack", "uvloop")),
@@ -68,11 +74,27 @@ Results = dict[str, dict[int, list[Sample]]]
 
 
 def start(processes: Processes, row: Row, broker: int, group: str) -> Process:
+    if row.go:
+        return processes.start(
+            row.name, [str(go_worker()), f"nats://127.0.0.1:{broker}", group, "1024"], MEASURED_CORE
+        )
     if row.stock is None:
         # Room for every call in flight: `busy` is measured elsewhere.
         return start_worker(processes, row.name, broker, group, concurrency=1024, core=MEASURED_CORE)
     command = [sys.executable, str(HERE / "stock.py"), f"nats://127.0.0.1:{broker}", group, *row.stock]
     return processes.start(row.name, command, MEASURED_CORE)
+
+
+def go_worker() -> Path:
+    """The program of the folder `go`, built."""
+    path = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if path is None:
+        raise Failed("the row of the Go SDK needs Go: https://go.dev/dl")
+    program = RUN / "go-worker"
+    done = subprocess.run([path, "build", "-o", str(program), "."], cwd=HERE / "go", check=False)
+    if done.returncode != 0:
+        raise Failed("the worker in Go does not build")
+    return program
 
 
 def drive(

@@ -82,6 +82,11 @@ func (r *reader) bool(what string) bool {
 
 // bytes is the content of a string or a binary of at most limit bytes.
 func (r *reader) bytes(what string, limit int) []byte {
+	if head, size := r.short(); head > 0 && size <= limit {
+		value := r.rest[head : head+size : head+size]
+		r.rest = r.rest[head+size:]
+		return value
+	}
 	var value, rest []byte
 	var err error
 	if r.kind() == msgp.StrType {
@@ -97,6 +102,26 @@ func (r *reader) bytes(what string, limit int) []byte {
 		return nil
 	}
 	return value
+}
+
+// short is the size of a string or a binary that is short, and of what stands before it: nearly all names and values are. Zeroes
+// where the next value is anything else, or not all there.
+func (r *reader) short() (head, size int) {
+	if len(r.rest) < 2 {
+		return 0, 0
+	}
+	switch first := r.rest[0]; {
+	case first >= 0xa0 && first <= 0xbf:
+		head, size = 1, int(first&0x1f)
+	case first == 0xc4 || first == 0xd9:
+		head, size = 2, int(r.rest[1])
+	default:
+		return 0, 0
+	}
+	if len(r.rest) < head+size {
+		return 0, 0
+	}
+	return head, size
 }
 
 // octets is the same as a string of any bytes.
@@ -153,7 +178,7 @@ func (r *reader) fields(what string, field func(key string) bool) {
 
 // key is the next key; one of another type than text is no key of ours.
 func (r *reader) key() string {
-	if r.kind() == msgp.StrType {
+	if len(r.rest) > 0 && r.rest[0] >= 0xa0 && r.rest[0] <= 0xbf || r.kind() == msgp.StrType {
 		return r.octets("a key", MaxFrame)
 	}
 	r.skip()

@@ -6,14 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// now is a point of the worker's clock, which goes on while the machine is suspended: that is the longest kind of standing
-// still.
-func now() moment {
+// sinceBoot is a clock in nanoseconds that goes on while the machine is suspended.
+func sinceBoot() int64 {
 	var at unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &at); err != nil {
-		return moment(time.Since(started)) // a kernel without it
+		return int64(time.Since(started)) // a kernel without it
 	}
-	return moment(at.Nano())
+	return at.Nano()
 }
-
-var started = time.Now()

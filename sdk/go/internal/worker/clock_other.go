@@ -4,7 +4,5 @@ package worker
 
 import "time"
 
-// now is a point of the worker's clock.
-func now() moment { return moment(time.Since(started)) + 1 }
-
-var started = time.Now()
+// sinceBoot is a clock in nanoseconds.
+func sinceBoot() int64 { return int64(time.Since(started)) }

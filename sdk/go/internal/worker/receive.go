@@ -15,18 +15,22 @@ import (
 func (w *Worker) receiving() {
 	defer w.owners.Done()
 	for {
+		var message *nats.Msg
 		select {
-		case <-w.stopped:
-			return
-		case message := <-w.incoming:
-			if message.Sub == nil {
-				if met, marked := w.marks.LoadAndDelete(message); marked {
-					close(met.(chan struct{}))
-				}
-				continue
+		case message = <-w.incoming:
+			w.looked(w.watch.look())
+		default:
+			select {
+			case message = <-w.incoming:
+				w.looked(w.watch.awake())
+			case <-w.stopped:
+				return
 			}
-			w.look()
+		}
+		if message.Sub != nil {
 			w.receive(message, message.Subject == w.subjects.Own)
+		} else if met, marked := w.marks.LoadAndDelete(message); marked {
+			close(met.(chan struct{}))
 		}
 	}
 }
@@ -140,8 +144,24 @@ func (w *Worker) receiveCall(message *nats.Msg, own bool) error {
 	}
 	call.shape = &shape
 	w.sign(wire.KindAck, frame.ID, message.Reply)
-	go call.live()
+	select {
+	case w.idle <- call:
+	default:
+		go w.running(call)
+	}
 	return nil
+}
+
+// running runs a call and then those that come while it has nothing to do. There are as many at most as calls at once.
+func (w *Worker) running(call *Call) {
+	for {
+		call.live()
+		select {
+		case call = <-w.idle:
+		case <-w.stopped:
+			return
+		}
+	}
 }
 
 // lacks says why a call cannot run here. Another worker of the group may have its handler, and passing could open a door.

@@ -8,6 +8,16 @@ import (
 // moment is a point of the worker's clock, in nanoseconds; 0 is before everything.
 type moment int64
 
+// started is before the first moment.
+var started = time.Now().Add(-time.Second)
+
+// suspended is how much further the clock is that goes on while the machine is suspended: that is the longest kind of standing
+// still. The other one costs no system call, and sees every other kind.
+var suspended atomic.Int64
+
+// now is a point of the worker's clock.
+func now() moment { return moment(int64(time.Since(started)) + suspended.Load()) }
+
 func (m moment) since(earlier moment) time.Duration { return time.Duration(m - earlier) }
 
 const (
@@ -28,7 +38,16 @@ type watch struct {
 	catching atomic.Bool
 }
 
-func (w *watch) start() { w.beat.Store(int64(now())) }
+func (w *watch) start() {
+	suspended.Store(sinceBoot() - int64(time.Since(started)))
+	w.beat.Store(int64(now()))
+}
+
+// awake is look after a wait, in which the machine may have been suspended.
+func (w *watch) awake() (time.Duration, bool) {
+	suspended.Store(sinceBoot() - int64(time.Since(started)))
+	return w.look()
+}
 
 // look leaves a mark. It gives how long the process stood still, if it did.
 func (w *watch) look() (time.Duration, bool) {

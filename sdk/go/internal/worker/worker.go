@@ -67,6 +67,8 @@ type Worker struct {
 	log      *slog.Logger
 	conn     *nats.Conn
 	incoming chan *nats.Msg
+	// idle hands calls to goroutines that have run one: their stacks have grown already.
+	idle     chan *Call
 	marks    sync.Map // *nats.Msg that is no message: chan struct{} to close when it is met
 	own      *nats.Subscription
 	calls    *nats.Subscription
@@ -101,6 +103,7 @@ func Connect(settings Settings) (*Worker, error) {
 		ID:       hex.EncodeToString(id),
 		log:      settings.Logger,
 		incoming: make(chan *nats.Msg, maxWaiting),
+		idle:     make(chan *Call),
 		stopped:  make(chan struct{}),
 		ended:    make(chan error, 1),
 		started:  time.Now(),
@@ -167,7 +170,7 @@ func (w *Worker) ticking() {
 			return
 		case <-ticker.C:
 		}
-		w.look()
+		w.looked(w.watch.awake())
 		at := time.Now()
 		w.mu.Lock()
 		var late []*Call
@@ -185,9 +188,8 @@ func (w *Worker) ticking() {
 	}
 }
 
-// look leaves a mark on the clock. After a stall somebody has to find out when all that is older has been seen.
-func (w *Worker) look() {
-	gap, stalled := w.watch.look()
+// looked hears what a look at the clock has shown. After a stall somebody has to find out when all that is older has been seen.
+func (w *Worker) looked(gap time.Duration, stalled bool) {
 	if !stalled {
 		return
 	}
