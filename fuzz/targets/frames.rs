@@ -9,7 +9,7 @@ use nylon_core::{Context, Exchange, Phase};
 use nylon_fuzz::within;
 use nylon_wire::{
     Ack, BodyFrame, Busy, CallFrame, CallMeta, ChunkFrame, Claim, Close, CreditFrame, Envelope, Grant,
-    Incoming, Info, Leave, Probe, ReadFrame, Reply, Unknown, encode_call, limits,
+    Incoming, Info, Leave, Probe, ReadFrame, Refusal, Reply, Start, Stop, Unknown, encode_call, limits,
 };
 
 /// A head of 4,096 fields, or as many mutations, at their size in memory.
@@ -118,6 +118,6 @@ fuzz_target!(|data: &[u8]| {
         reply(&frame);
         info(&frame);
         parts(&frame);
-        round_trip!(&frame, Ack Busy Unknown Claim Probe Grant ReadFrame BodyFrame ChunkFrame CreditFrame Close Info Leave);
+        round_trip!(&frame, Ack Busy Unknown Claim Probe Grant ReadFrame BodyFrame ChunkFrame CreditFrame Close Info Leave Start Refusal Stop);
     });
 });

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import hashlib
 import os
@@ -134,3 +135,28 @@ def inline(ctx: Context) -> None:
         (Path(folder) / "inside").touch()
     while True:
         time.sleep(60)
+
+
+@plugin.request_filter("linger")
+async def linger(ctx: Context) -> None:
+    """Waits to be cancelled, and says so."""
+    folder = Path(ctx.payload["folder"])
+    (folder / "begun").touch()
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        (folder / "cancelled").touch()
+        raise
+
+
+@plugin.request_filter("leave-behind")
+def leave_behind(ctx: Context) -> None:
+    """Dies, and leaves a copy of itself that holds all its files open."""
+    if ctx.attempt > 1:
+        return tell(ctx)
+    copy = os.fork()
+    if copy == 0:
+        time.sleep(60)
+        os._exit(0)
+    (Path(ctx.payload["folder"]) / "copy").write_text(str(copy))
+    WAYS["kill"]()

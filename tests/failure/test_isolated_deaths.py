@@ -7,13 +7,14 @@ import os
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 from isolated import isolated, isolated_config, policy, served
 from isolated_plugin import WAYS
-from support.client import Answer, Connection, Truncated
+from support.client import Answer, Connection, Truncated, request_bytes
 from support.configs import Config, route
 from support.origin import Origin
 from support.waiting import eventually
@@ -203,3 +204,35 @@ def test_process_that_sends_nonsense_is_an_error_at_start(
         with pytest.raises(PluginError, match=why):
             Gateway(isolated_config(served("pid", "pid"))).start()
         assert psutil.Process().children() == []
+
+
+def test_death_is_noticed_although_something_holds_the_socket_open(tmp_path: Path) -> None:
+    with isolated(served("it", "leave-behind", {"folder": str(tmp_path)})) as running:
+        answer = running.get("it")
+        copy = int((tmp_path / "copy").read_text())
+        os.kill(copy, signal.SIGKILL)
+        assert (answer.status, answer.json()["attempt"]) == (200, 2)
+
+
+def test_handler_whose_client_has_left_is_cancelled_in_its_process(tmp_path: Path) -> None:
+    with isolated(served("it", "linger", {"folder": str(tmp_path)}), served("pid", "pid")) as running:
+        with Connection(running.address) as client:
+            client.send(request_bytes("GET", "/it"))
+            eventually((tmp_path / "begun").exists, "a handler that waits")
+        eventually((tmp_path / "cancelled").exists, "its end")
+        assert running.get("pid").status == 200
+        assert [process["calls"] for process in running.status["processes"]] == [0]
+
+
+def test_calls_for_a_frozen_process_do_not_pile_up(tmp_path: Path) -> None:
+    body = bytes(100_000)
+    with isolated(served("mirror", "mirror"), plugin=policy(timeout_ms=200)) as running:
+        (pid,) = running.pids
+        os.kill(pid, signal.SIGSTOP)
+        before = psutil.Process().memory_info().rss
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda _: running.get("mirror", (), body), range(160)))
+        assert {answer.status for answer in answers} == {504}
+        assert psutil.Process().memory_info().rss < before + 80 * len(body)
+        os.kill(pid, signal.SIGCONT)
+        eventually(lambda: running.get("mirror", (), body).status == 200, "an answer")

@@ -8,8 +8,8 @@ use nylon_core::{
 };
 use nylon_wire::{
     Ack, BodyFrame, BodyPart, Busy, CallFrame, CallId, CallMeta, ChunkFrame, Claim, Close, CreditFrame,
-    EntryInfo, EntryShape, Envelope, Grant, Info, Kind, Leave, Part, Probe, ReadFrame, Reply, SessionId,
-    Text, Unknown, Which, WireError, encode_call, limits,
+    EntryInfo, EntryShape, Envelope, Grant, Info, Kind, Leave, Part, Probe, ReadFrame, Refusal, Reply,
+    SessionId, Start, Stop, Text, Unknown, Which, WireError, encode_call, limits,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -269,6 +269,7 @@ fn decode_everything(frame: &Bytes) {
     let _ = (ChunkFrame::decode(frame), CreditFrame::decode(frame));
     let _ = (Probe::decode(frame), Unknown::decode(frame), Claim::decode(frame), Grant::decode(frame));
     let _ = (Close::decode(frame), Info::decode(frame), Leave::decode(frame));
+    let _ = (Start::decode(frame), Refusal::decode(frame), Stop::decode(frame));
 }
 
 #[test]
@@ -315,6 +316,24 @@ fn small_frames_round_trip() {
     assert_eq!(Close::decode(&encoded(|out| close.encode(out))), Ok(close));
     let leave = Leave { worker, group: "g".into() };
     assert_eq!(Leave::decode(&encoded(|out| leave.encode(out))), Ok(leave));
+}
+
+#[test]
+fn first_and_last_frames_of_a_plugins_process_travel() {
+    let start = Start { recipe: Bytes::from_static(b"{\"plugin\": \"auth\"}") };
+    assert_eq!(Start::decode(&encoded(|out| start.encode(out))), Ok(start));
+    let refusal = Refusal { why: "plugin.py:3: no".to_owned() };
+    assert_eq!(Refusal::decode(&encoded(|out| refusal.encode(out))), Ok(refusal));
+    let long = Refusal { why: "\u{e9}".repeat(limits::MAX_MESSAGE) };
+    let cut = Refusal::decode(&encoded(|out| long.encode(out))).expect("it is cut, not refused");
+    assert_eq!(cut.why.len(), limits::MAX_MESSAGE);
+    let stop = Stop { remaining: Duration::from_millis(1500) };
+    assert_eq!(Stop::decode(&encoded(|out| stop.encode(out))), Ok(stop));
+    let shape = EntryShape { on_demand: true, ..EntryShape::default() };
+    let entries = vec![EntryInfo { name: "any".to_owned(), shape }];
+    let (worker, group, software) = ("process-1".into(), "auth".into(), "0.1.0".into());
+    let info = Info { worker, group, software, concurrency: 0, entries };
+    assert_eq!(Info::decode(&encoded(|out| info.encode(out))), Ok(info));
 }
 
 #[test]

@@ -119,10 +119,7 @@ impl Running<'_> {
         loop {
             let mut open = self.open(session).await?;
             let child = open.child.clone();
-            if self.entry.keeps {
-                session.home = Some(child.clone());
-            }
-            match self.attempt(&open, session.id).await? {
+            match self.attempt(&mut open, session).await? {
                 Heard::Reply(reply) if reply.streams => {
                     let writing = ProcessStream::new(open, self.counted.take(), self.policy.timeout);
                     *stream = Some(Box::new(writing));
@@ -164,9 +161,11 @@ impl Running<'_> {
     }
 
     /// Gives the call to one process and waits for what becomes of it.
-    async fn attempt(&mut self, open: &OpenCall, session: SessionId) -> Result<Heard, Failure> {
-        let frame = self.encode(session)?;
-        match open.send(frame, self.deadline).await {
+    async fn attempt(&mut self, open: &mut OpenCall, session: &mut ProcessSession) -> Result<Heard, Failure> {
+        let frame = self.encode(session.id)?;
+        match open.begin(frame, self.deadline).await {
+            // From now on there may be something to close there.
+            Ok(()) if self.entry.keeps => session.home = Some(open.child.clone()),
             Ok(()) => {}
             Err(Unsent::Closed) => return Ok(Heard::Missed),
             Err(Unsent::TimedOut) => return Err(self.timed_out(open)),

@@ -77,7 +77,8 @@ impl Child {
         }
         calls.open.insert(id, inbox.clone());
         drop(calls);
-        Ok(OpenCall { child: self.clone(), id, inbox, over: false })
+        // Nothing is to be taken back before it is sent.
+        Ok(OpenCall { child: self.clone(), id, inbox, over: true })
     }
 
     /// Hands a frame to the call that it is about.
@@ -140,7 +141,14 @@ impl OpenCall {
         self.inbox.poll(cx)
     }
 
-    /// Sends a frame once there is room on the way.
+    /// Sends the call itself, once there is room on the way.
+    pub(super) async fn begin(&mut self, frame: Bytes, deadline: Instant) -> Result<(), Unsent> {
+        self.send(frame, deadline).await?;
+        self.over = false;
+        Ok(())
+    }
+
+    /// Sends a frame of the call, once there is room on the way.
     pub(super) async fn send(&self, frame: Bytes, deadline: Instant) -> Result<(), Unsent> {
         self.child.outbox.send_by(frame, deadline).await
     }
