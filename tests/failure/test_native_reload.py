@@ -75,6 +75,23 @@ def test_changed_config_is_for_new_exchanges_and_never_for_those_that_run(
         eventually(lambda: 'shutdown v1 {"n":1}' in site.record, "the old one's shutdown")
 
 
+def test_old_library_ends_after_the_grace_period_whatever_still_runs(
+    site: NativeSite, origin: Origin
+) -> None:
+    runtime = {"threads": 1, "grace_period_seconds": 2, "reload_grace_period_seconds": 0}
+    runtime["graceful_shutdown_timeout_seconds"] = 1
+    with site.start(runtime=runtime) as gateway, Connection(address(gateway)) as client:
+        client.send(b"GET /_gate/held HTTP/1.1\r\nhost: a\r\n\r\n")
+        origin.await_waiting("held")
+        site.replace("v2")
+        gateway.reload()
+        eventually(lambda: "shutdown v1" in site.record, "the old library's shutdown")
+        origin.open_gate("held")
+        # Its session is over: the rest of the exchange fails, and never passes.
+        assert client.read_answer("GET").status == 503
+        assert fetch(address(gateway), "GET", "/x").header("x-version") == "v2"
+
+
 def test_library_that_cannot_initialize_is_refused_and_the_old_one_goes_on(site: NativeSite) -> None:
     with site.start() as gateway:
         assert said(gateway) == "v1 0"
@@ -87,6 +104,13 @@ def test_library_that_cannot_initialize_is_refused_and_the_old_one_goes_on(site:
             gateway.reload()
         assert said(gateway) == "v1 1"
         site.replace("v2")
+        config = site.config()
+        config["services"][-1]["plugin"]["entry"] = "sai"
+        site.write(config)
+        with pytest.raises(ConfigError, match=r"unknown entry[\s\S]*did you mean `say`"):
+            gateway.reload()
+        assert said(gateway) == "v1 2"
+        site.write(site.config())
         assert gateway.reload().started == ["app"]
         assert said(gateway) == "v2 0"
 

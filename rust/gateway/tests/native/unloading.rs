@@ -91,6 +91,19 @@ fn what_is_unloaded_leaves_nothing_behind() {
 }
 
 #[test]
+fn shutdown_that_never_returns_is_not_waited_for() {
+    let shop = Workshop::new();
+    let source = PLUGIN.replace("{ configured = 0; }", "{ for (;;) pause(); }");
+    let version = "uint32_t nylon_abi_version(void) { return 2; }";
+    let path = shop.build("stuck.so", &format!("#include <unistd.h>\n{source}{version}"), &[]);
+    load(&path).shutdown(Duration::ZERO);
+    // Its code has a thread in it, so it stays, and is not used again.
+    assert_eq!(left_of("stuck"), (1, 1));
+    load(&path).shutdown(Duration::ZERO);
+    assert_eq!(left_of("stuck"), (2, 2));
+}
+
+#[test]
 fn library_whose_threads_have_ended_is_unloaded() {
     let shop = Workshop::new();
     let path = calling(&shop, "joining.so", 2, true);

@@ -50,9 +50,9 @@ pub enum Fault {
     Refused(String),
     /// It can be in a process only once, and is in this one already.
     #[error(
-        "it is loaded already, and since it finds other libraries relative to its file (`$ORIGIN`), it cannot be \
-         loaded from a copy as well: give the plugin `isolation: process`, or replace the file by renaming another \
-         one to its name"
+        "it is loaded already, and can be in this process only once, since it works from its own place alone: it finds \
+         other libraries by `$ORIGIN`, or the system lets nothing be loaded from memory. Give the plugin \
+         `isolation: process`, or replace the file by renaming another one to its name"
     )]
     LoadedAlready,
     /// What the configuration gives it is too long for the ABI, which has an `int` for its length.

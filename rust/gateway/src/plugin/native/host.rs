@@ -199,12 +199,12 @@ impl NativeHost {
             );
             self.close_all();
         }
-        self.mapped.shut_down(Instant::now() + LAST_CALLS);
+        self.mapped.shut_down(until.max(Instant::now() + LAST_CALLS));
     }
 }
 
 /// Gives a library back: to nobody, and `end` ends it; or to a host before, which gets it as it had it.
-fn give_back(mapped: &Mapped, lease: u64, plugin: &str, end: impl FnOnce()) {
+fn give_back(mapped: &'static Mapped, lease: u64, plugin: &str, end: impl FnOnce()) {
     match mapped.leave(lease) {
         Left::Nobody => end(),
         Left::Others => {}

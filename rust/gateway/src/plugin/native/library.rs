@@ -101,7 +101,7 @@ impl Library {
             return Err(Fault::Version(version));
         }
         let fingerprint = image.fingerprint();
-        let once = image.bound_to_its_place;
+        let once = loaded.is_in_its_place();
         Ok(Library {
             file: file.to_owned(),
             fingerprint,
@@ -133,7 +133,7 @@ impl Library {
         self.go
     }
 
-    /// Whether the process can have it only once: it works from its own place alone.
+    /// Whether the process can have it only once: it was loaded from its file's place.
     pub fn is_bound_to_its_place(&self) -> bool {
         self.once
     }

@@ -46,7 +46,7 @@ struct Name {
     path: PathBuf,
     /// The copy that it was loaded from. Its number is part of the path, so it stays open for as long as the loader
     /// has the library: under the same path the loader would give back this one.
-    _copy: Option<OwnedFd>,
+    copy: Option<OwnedFd>,
 }
 
 impl Loaded {
@@ -56,7 +56,7 @@ impl Loaded {
             && let Ok(copy) = copy(path, image)
         {
             let alias = PathBuf::from(format!("/proc/self/fd/{}", copy.as_raw_fd()));
-            match Loaded::named(Name { path: alias, _copy: Some(copy) }, image, None) {
+            match Loaded::named(Name { path: alias, copy: Some(copy) }, image, None) {
                 Ok(loaded) => return Ok(loaded),
                 // Where /proc is missing, or memory must not be executed, the loader has the last word on the file.
                 Err(error) => tracing::debug!("{} is loaded from its place: {error}", path.display()),
@@ -81,6 +81,11 @@ impl Loaded {
         }
         open.push(Open { handle, inode });
         Ok(Loaded { library: Some(library), handle, name, stays: image.go })
+    }
+
+    /// Whether it was loaded from its file's place, where the process can have it but once.
+    pub(super) fn is_in_its_place(&self) -> bool {
+        self.name.copy.is_none()
     }
 
     /// The address of a symbol.
@@ -143,7 +148,7 @@ fn unused_name(path: &Path) -> Option<Name> {
         name.push(file);
         let path = PathBuf::from(name);
         if !is_known(&path) {
-            return Some(Name { path, _copy: None });
+            return Some(Name { path, copy: None });
         }
         spelt.push("/.");
     }

@@ -15,9 +15,11 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+/// How long a library's `shutdown` may take at least.
+const SHUTDOWN: Duration = Duration::from_secs(1);
 /// How long the threads of a library may take to end after its `shutdown`.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 /// Libraries that this process can have at once, those included that cannot be unloaded.
@@ -249,14 +251,19 @@ impl Mapped {
 
     /// Shuts the library down, once no session is open, and unloads it where that is safe. Waits until `until` for calls
     /// that are under way.
-    pub(super) fn shut_down(&self, until: Instant) {
+    pub(super) fn shut_down(&'static self, until: Instant) {
         self.down.store(true, Ordering::SeqCst);
         let busy = || self.strays.load(Ordering::SeqCst) > 0 || self.open.load(Ordering::Acquire) > 0;
         while busy() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let library = self.loaded();
-        inside(0, || library.shutdown());
+        if !self.told_to_stop(until.max(Instant::now() + SHUTDOWN)) {
+            let (plugin, file) = (&self.origin.plugin, self.origin.file.display());
+            return tracing::error!(
+                plugin,
+                "`shutdown` of {file} does not return: the library stays in memory"
+            );
+        }
         let stays = self.origin.stays().or_else(|| {
             let gone = self.threads.wait(Instant::now() + LAST_THREADS) && !busy();
             (!gone).then_some("threads of it still run after its `shutdown`")
@@ -269,6 +276,24 @@ impl Mapped {
         tracing::info!(plugin, "{file} is shut down, but stays in memory: {why}");
         if !busy() {
             self.idle.store(true, Ordering::Release);
+        }
+    }
+
+    /// Calls the library's `shutdown` on a thread of its own, since nothing else could end the wait for it. False: it
+    /// has not returned in time.
+    fn told_to_stop(&'static self, until: Instant) -> bool {
+        let (done, told) = mpsc::channel();
+        let stop = move || {
+            inside(0, || self.loaded().shutdown());
+            // Nobody may wait any more.
+            let _ = done.send(());
+        };
+        match std::thread::Builder::new().name("nylon-shutdown".to_owned()).spawn(stop) {
+            Ok(_) => told.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok(),
+            Err(_) => {
+                inside(0, || self.loaded().shutdown());
+                true
+            }
         }
     }
 
