@@ -8,6 +8,7 @@ grows in `corpus/`, which is nobody's to commit. A finding is left in `findings/
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-TARGETS = ("frames", "worker_stream", "client_stream", "config")
+TARGETS = ("frames", "worker_stream", "client_stream", "config", "native_fields")
 FLAGS = [
     "--cfg=fuzzing",
     "-Cpasses=sancov-module",
@@ -25,7 +26,7 @@ FLAGS = [
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
     "-Ccodegen-units=1",
 ]
-LONGEST = {"frames": 16_384, "worker_stream": 4_096, "client_stream": 4_096, "config": 8_192}
+LONGEST = {"frames": 16_384, "worker_stream": 4_096, "client_stream": 4_096, "config": 8_192, "native_fields": 1_024}
 REQUESTS = [
     b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
     b"POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabcGET / HTTP/1.1\r\nhost: a\r\n\r\n",
@@ -64,6 +65,11 @@ def seeds(target: str) -> Iterator[bytes]:
         yield cuts + b"PING\r\nHMSG a 2 b 12 15\r\nNATS/1.0\r\n\r\nabc\r\nMSG c 9 3\r\nxyz\r\n+OK\r\n"
     elif target == "client_stream":
         yield from (cuts + request for request in REQUESTS)
+    elif target == "native_fields":
+        # One field, and a list that holds it.
+        field = struct.pack("<4H i2I", 8, 12, 4, 8, 8, 8, 12) + b"\1\0\0\0x\0\0\0\2\0\0\0ab\0\0"
+        yield struct.pack("<I", 12) + field
+        yield struct.pack("<I 2H2H i 3I", 12, 6, 8, 4, 0, 8, 4, 1, 12) + field
     else:
         texts = [*ROOT.glob("examples/*/*.yaml"), *ROOT.glob("rust/config/tests/data/**/*.y*ml")]
         yield from (path.read_bytes() for path in sorted(texts))

@@ -5,6 +5,8 @@
 //! the mutations applied, or untouched and a failure. So the pipeline needs no second clock around a call, and
 //! a plugin that never answers costs its exchange nothing but its time-out.
 
+/// Looks for handlers that are stuck.
+pub mod watchdog;
 /// Between a handler that writes a response and whoever takes it.
 pub mod pipe;
 /// Plugins that are shared libraries.

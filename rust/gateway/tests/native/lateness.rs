@@ -1,17 +1,13 @@
 //! Libraries that take too long.
 
-use crate::gateway::{Gateway, eventually};
+use crate::gateway::{Gateway, eventually, host};
 use crate::origin::Origin;
+use nylon_config::plan::CallbackMemory;
 
 fn impatient(entry: &str, port: u16) -> Gateway {
     let middleware =
         format!("[{{plugin: x, entry: {entry}, per_phase: {{request_filter: {{timeout_ms: 100}}}}}}]");
-    Gateway::start(
-        crate::gateway::host("silent", nylon_config::plan::CallbackMemory::Plugin),
-        port,
-        &middleware,
-        "",
-    )
+    Gateway::start(host("silent", CallbackMemory::Plugin), port, &middleware, "")
 }
 
 #[test]
@@ -32,4 +28,24 @@ fn what_comes_after_the_time_out_is_refused_and_harmless() {
     eventually("late calls are counted", || gateway.refused("closed_session") >= 1);
     assert_eq!(gateway.connect().get("/").status, 504);
     assert_eq!(origin.requests(), 0);
+}
+
+#[test]
+fn a_decision_within_a_call_that_returns_too_late_lets_nothing_through() {
+    let origin = Origin::echo();
+    let gateway = impatient("blocks", origin.port);
+    assert_eq!(gateway.connect().get("/").status, 504);
+    assert_eq!(origin.requests(), 0);
+}
+
+#[test]
+fn a_client_that_leaves_gives_the_call_up_and_closes_its_session() {
+    let origin = Origin::echo();
+    let middleware = "[{plugin: x, entry: never, per_phase: {request_filter: {timeout_ms: 600000}}}]";
+    let gateway = Gateway::start(host("mirror", CallbackMemory::Plugin), origin.port, middleware, "");
+    let mut client = gateway.connect();
+    client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("the phase runs", || gateway.open() == 1);
+    drop(client);
+    eventually("the session is closed", || gateway.open() == 0);
 }

@@ -1,35 +1,32 @@
 //! What the process keeps while Python plugins run in it.
 //!
 //! The interpreter's switch interval is lowered: with its 5 ms one busy Python thread takes the pool to 1,300
-//! and an inline handler to 200 requests per second. And a watchdog looks for handlers that are stuck, since
-//! nobody can stop a `def` handler: at least the log says which one it is and where it stands.
+//! and an inline handler to 200 requests per second. And the gateway's watchdog looks for handlers that are stuck: the
+//! log says which one it is, and where it stands.
 
 use crate::context::Lease;
+use nylon_gateway::plugin::watchdog::{Look, STUCK_AFTER, Watch};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use std::cell::OnceCell;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 /// The switch interval while plugins run, in seconds.
 const SWITCH_INTERVAL: f64 = 0.0005;
-/// How often the watchdog looks.
-const WATCH_EVERY: Duration = Duration::from_millis(500);
-/// How far beyond its deadline a handler is called stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(1);
 
 /// One host's share in it; the first one begins it and the last one ends it.
-pub(super) struct Residence(());
+pub(super) struct Residence {
+    _watch: Watch,
+}
 
 struct Process {
     hosts: usize,
     /// The switch interval before, to be restored.
     interval: Option<f64>,
-    generation: u64,
 }
 
-static PROCESS: Mutex<Process> = Mutex::new(Process { hosts: 0, interval: None, generation: 0 });
-static LEAVING: Condvar = Condvar::new();
+static PROCESS: Mutex<Process> = Mutex::new(Process { hosts: 0, interval: None });
 /// The threads that run handlers.
 static SEATS: Mutex<Vec<Weak<Seat>>> = Mutex::new(Vec::new());
 
@@ -52,21 +49,19 @@ impl Residence {
     pub(super) fn enter(py: Python<'_>) -> PyResult<Residence> {
         let sys = py.import("sys")?;
         let before: f64 = sys.call_method0("getswitchinterval")?.extract()?;
+        let residence = Residence { _watch: Watch::keep(Look { kind: "python", look })? };
         let mut process = locked(&PROCESS);
         process.hosts += 1;
         if process.hosts > 1 {
-            return Ok(Residence(()));
+            return Ok(residence);
         }
-        process.generation += 1;
-        let generation = process.generation;
         process.interval = (before > SWITCH_INTERVAL).then_some(before);
         let lower = process.interval.is_some();
         drop(process);
         if lower {
             sys.call_method1("setswitchinterval", (SWITCH_INTERVAL,))?;
         }
-        std::thread::Builder::new().name("nylon-watchdog".to_owned()).spawn(move || watch(generation))?;
-        Ok(Residence(()))
+        Ok(residence)
     }
 }
 
@@ -78,10 +73,8 @@ impl Drop for Residence {
             if process.hosts > 0 {
                 return;
             }
-            process.generation += 1;
             process.interval.take()
         };
-        LEAVING.notify_all();
         if let Some(interval) = restore {
             let restored = Python::attach(|py| {
                 py.import("sys")?.call_method1("setswitchinterval", (interval,)).map(drop)
@@ -115,30 +108,19 @@ fn thread_ident(py: Python<'_>) -> u64 {
     ident.unwrap_or(0)
 }
 
-/// Looks at all seats until the last host leaves.
-fn watch(generation: u64) {
-    loop {
-        let process = locked(&PROCESS);
-        let unchanged = |process: &mut Process| process.generation == generation;
-        let (process, _) = LEAVING
-            .wait_timeout_while(process, WATCH_EVERY, unchanged)
-            .unwrap_or_else(PoisonError::into_inner);
-        if process.generation != generation {
-            return;
-        }
-        drop(process);
-        let seats: Vec<Arc<Seat>> = locked(&SEATS).iter().filter_map(Weak::upgrade).collect();
-        for seat in seats {
-            let stuck = match &mut *locked(&seat.lease) {
-                Some((lease, told)) if !*told && lease.deadline + STUCK_AFTER < Instant::now() => {
-                    *told = true;
-                    Some(lease.clone())
-                }
-                _ => None,
-            };
-            if let Some(lease) = stuck {
-                tell(&seat, &lease);
+/// Looks at all seats, for the watchdog.
+fn look() {
+    let seats: Vec<Arc<Seat>> = locked(&SEATS).iter().filter_map(Weak::upgrade).collect();
+    for seat in seats {
+        let stuck = match &mut *locked(&seat.lease) {
+            Some((lease, told)) if !*told && lease.deadline + STUCK_AFTER < Instant::now() => {
+                *told = true;
+                Some(lease.clone())
             }
+            _ => None,
+        };
+        if let Some(lease) = stuck {
+            tell(&seat, &lease);
         }
     }
 }

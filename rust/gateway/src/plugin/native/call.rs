@@ -37,7 +37,7 @@ pub(super) fn run<'a>(entry: &Arc<Entry>, call: PhaseCall<'a>) -> Pending<'a> {
         Ok(opened) => opened,
         Err((failure, running)) => return Pending::Ready(running.context.finish(Err(failure))),
     };
-    opened.start(phase as u8);
+    opened.start(phase as u8, deadline);
     let onward = Onward { opened, stream, patience: policy.timeout };
     match opened.with(take_over).flatten() {
         Some(over) if over.ended.is_none() && Instant::now() > deadline => Pending::Ready(onward.late(over)),

@@ -18,6 +18,9 @@ const HEADERS: u16 = 4;
 type Text<'a> = ForwardsUOffset<Vector<'a, u8>>;
 type List<'a> = ForwardsUOffset<Vector<'a, ForwardsUOffset<Field<'a>>>>;
 
+/// Name and value of a field.
+pub type FieldBytes<'a> = (&'a [u8], &'a [u8]);
+
 /// One field.
 struct Field<'a>(Table<'a>);
 
@@ -53,7 +56,7 @@ impl<'a> Field<'a> {
 ///
 /// # Errors
 /// The text says what is wrong with them.
-pub fn read_field(bytes: &[u8]) -> Result<(&[u8], &[u8]), String> {
+pub fn read_field(bytes: &[u8]) -> Result<FieldBytes<'_>, String> {
     match flatbuffers::root::<Field<'_>>(bytes) {
         Ok(field) => Ok((field.text(KEY), field.text(VALUE))),
         Err(error) => Err(reason(&error)),
@@ -84,7 +87,7 @@ impl Verifiable for Fields<'_> {
 ///
 /// # Errors
 /// The text says what is wrong with them.
-pub fn read_fields(bytes: &[u8]) -> Result<Vec<(&[u8], &[u8])>, String> {
+pub fn read_fields(bytes: &[u8]) -> Result<Vec<FieldBytes<'_>>, String> {
     let fields = flatbuffers::root::<Fields<'_>>(bytes).map_err(|error| reason(&error))?;
     // SAFETY: the verifier has seen that this slot, if it is there, holds a vector of fields.
     let list = unsafe { fields.0.get::<List<'_>>(HEADERS, None) };
@@ -127,4 +130,98 @@ fn write_field(
     builder.push_slot_always(KEY, name);
     builder.push_slot_always(VALUE, value);
     builder.end_table(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    fn field(name: &[u8], value: &[u8]) -> Vec<u8> {
+        let mut builder = FlatBufferBuilder::new();
+        let table = write_field(&mut builder, name, value);
+        builder.finish_minimal(table);
+        builder.finished_data().to_vec()
+    }
+
+    fn values() -> impl Strategy<Value = HeaderValue> {
+        proptest::collection::vec(prop_oneof![Just(b'\t'), 0x20..0x7f_u8, 0x80..=0xff_u8], 0..40)
+            .prop_map(|bytes| HeaderValue::from_bytes(&bytes).expect("such bytes are a value"))
+    }
+
+    fn names() -> impl Strategy<Value = HeaderName> {
+        prop_oneof![Just("cookie".to_owned()), Just("set-cookie".to_owned()), "x-[a-z]{0,3}"]
+            .prop_map(|name| name.parse().expect("a token"))
+    }
+
+    proptest! {
+        #[test]
+        fn a_field_reads_as_it_was_written(name: Vec<u8>, value: Vec<u8>) {
+            let bytes = field(&name, &value);
+            prop_assert_eq!(read_field(&bytes), Ok((&name[..], &value[..])));
+        }
+
+        #[test]
+        fn bytes_of_any_kind_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = (read_field(&bytes), read_fields(&bytes));
+        }
+
+        #[test]
+        fn a_damaged_field_is_read_or_refused(
+            name in "[a-z]{1,9}",
+            value in "[ -~]{0,30}",
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            kept in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = field(name.as_bytes(), value.as_bytes());
+            for (place, byte) in damage {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            let kept = kept.index(bytes.len() + 1);
+            for part in [&bytes[..], &bytes[..kept]] {
+                if let Ok((name, value)) = read_field(part) {
+                    prop_assert!(name.len() <= part.len() && value.len() <= part.len());
+                }
+            }
+        }
+
+        #[test]
+        fn a_list_has_each_name_once_with_all_its_values(
+            lines in proptest::collection::vec((names(), values()), 0..20),
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(name, value);
+            }
+            let mut builder = FlatBufferBuilder::new();
+            // Twice, since a builder is used again.
+            write_fields(&mut builder, &headers);
+            write_fields(&mut builder, &headers);
+            let fields = read_fields(builder.finished_data()).expect("what was written is read");
+            for name in headers.keys() {
+                let listed = fields.iter().filter(|(known, _)| *known == name.as_str().as_bytes());
+                let listed: Vec<&[u8]> = listed.map(|(_, value)| *value).collect();
+                let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+                if name == header::SET_COOKIE {
+                    prop_assert_eq!(listed, lines);
+                } else {
+                    let separator: &[u8] = if name == header::COOKIE { b"; " } else { b", " };
+                    prop_assert_eq!(listed, [lines.join(separator)]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_without_its_value_is_refused() {
+        let mut builder = FlatBufferBuilder::new();
+        let name = builder.create_byte_string(b"x");
+        let table = builder.start_table();
+        builder.push_slot_always(KEY, name);
+        let table = builder.end_table(table);
+        builder.finish_minimal(table);
+        assert!(read_field(builder.finished_data()).is_err_and(|why| why.contains("value")));
+    }
 }

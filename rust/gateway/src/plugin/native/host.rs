@@ -5,14 +5,16 @@ use super::fault::LoadError;
 use super::go::{earlier_go_library, two_go_libraries};
 use super::library::Library;
 use super::mapped::{Left, Mapped, TooManyLibraries};
+use super::seat;
 use super::session::{NotOpened, Opened};
 use super::slab;
+use crate::plugin::watchdog::Watch;
 use crate::plugin::{BodyUse, EntryTraits, PluginEntry, PluginHost, UnknownEntry};
 use nylon_config::plan::CallbackMemory;
 use serde_json::{Value, json};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How a library is run.
@@ -43,6 +45,7 @@ pub struct NativeHost {
     mapped: &'static Mapped,
     lease: u64,
     left: AtomicBool,
+    watch: Mutex<Option<Watch>>,
     /// What the library has announced; `None` where it announces nothing.
     announced: Option<Vec<Arc<Entry>>>,
 }
@@ -102,8 +105,12 @@ impl NativeHost {
             Arc::new(Entry { mapped, name: entry.name.into(), traits })
         };
         let announced = announced.map(|entries| entries.into_iter().map(entry).collect());
-        let left = AtomicBool::new(false);
-        Ok(NativeHost { name, mapped, lease, left, announced })
+        // Without a watchdog everything runs, only that nobody is told of what is stuck.
+        let watch = Watch::keep(seat::LOOK).inspect_err(|error| {
+            tracing::warn!("native plugins run without a watchdog: {error}");
+        });
+        let (left, watch) = (AtomicBool::new(false), Mutex::new(watch.ok()));
+        Ok(NativeHost { name, mapped, lease, left, watch, announced })
     }
 
     /// What is doubtful about the library beside others of this process.
@@ -178,6 +185,7 @@ impl PluginHost for NativeHost {
     fn shutdown(&self, grace: Duration) {
         if !self.left.swap(true, Ordering::SeqCst) {
             give_back(self.mapped, self.lease, &self.name, || self.end(grace));
+            drop(self.watch.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 }

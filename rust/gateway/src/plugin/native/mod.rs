@@ -18,6 +18,8 @@ mod host;
 mod entry;
 /// A library in this process, and the way back from it.
 mod mapped;
+/// What each data-plane thread does in a library at the moment.
+mod seat;
 /// What libraries call.
 mod callback;
 /// Where sessions are found by their number.
@@ -44,7 +46,7 @@ mod misuse;
 pub use announced::AnnouncedEntry;
 pub use fault::{Fault, LoadError, Symbol};
 pub use go::two_go_libraries;
-pub use headers::{read_field, read_fields};
+pub use headers::{FieldBytes, read_field, read_fields};
 pub use host::{NativeHost, NativeSettings, StartError};
 pub use library::{Callback, Checked, Library};
 pub use mapped::TooManyLibraries;

@@ -6,6 +6,7 @@
 
 use super::entry::Entry;
 use super::mapped::Mapped;
+use super::seat;
 use super::slab::{self, Slot};
 use super::stream::{Outlet, Writer};
 use nylon_abi::{FfiBuffer, phase};
@@ -13,6 +14,7 @@ use nylon_core::{Context, Failure, FailureKind, Finished};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
+use std::time::Instant;
 
 /// What is kept of a session.
 pub(super) struct SessionState {
@@ -145,14 +147,9 @@ impl Opened {
     }
 
     /// Tells the library that the phase starts for which the exchange was lent. From a data-plane thread.
-    pub(super) fn start(self, phase: u8) {
-        self.mapped.event_inline(&FfiBuffer {
-            sid: self.sid,
-            phase,
-            method: 0,
-            ptr: std::ptr::null(),
-            len: 0,
-        });
+    pub(super) fn start(self, phase: u8, due: Instant) {
+        let message = FfiBuffer { sid: self.sid, phase, method: 0, ptr: std::ptr::null(), len: 0 };
+        seat::watched(self.sid, due, || self.mapped.event_inline(&message));
         self.landed();
     }
 
@@ -162,7 +159,8 @@ impl Opened {
             if self.with(|_| self.slot.take_off()).is_none() {
                 return;
             }
-            self.mapped.event_inline(&answer(self.sid, method, bytes));
+            let message = answer(self.sid, method, bytes);
+            seat::watched(self.sid, Instant::now(), || self.mapped.event_inline(&message));
             self.landed();
         }
     }

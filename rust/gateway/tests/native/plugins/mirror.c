@@ -5,6 +5,7 @@ uint32_t nylon_abi_version(void) { return 2; }
 
 const char *nylon_entries(void) {
     return "[{\"name\": \"reads\", \"phases\": [\"request_filter\", \"response_filter\", \"logging\"]},"
+           "{\"name\": \"never\", \"phases\": [\"request_filter\"]},"
            "{\"name\": \"list\", \"phases\": [\"request_filter\"]},"
            "{\"name\": \"request\", \"phases\": [\"request_filter\"]},"
            "{\"name\": \"response\", \"phases\": [\"response_filter\"]},"
@@ -51,7 +52,9 @@ static void reads(uint32_t sid, uint8_t phase) {
 }
 
 static void handle(uint32_t sid, const char *entry, uint8_t phase) {
-    if (strcmp(entry, "reads") == 0) {
+    if (strcmp(entry, "never") == 0) {
+        return;
+    } else if (strcmp(entry, "reads") == 0) {
         reads(sid, phase);
     } else if (strcmp(entry, "list") == 0) {
         size_t length = 0;

@@ -13,5 +13,8 @@ static void handle(uint32_t sid, const char *entry, uint8_t phase) {
         next(sid);
     } else if (strcmp(entry, "slow") == 0) {
         in_thread(late, sid);
+    } else if (strcmp(entry, "blocks") == 0) {
+        pause_ms(300);
+        next(sid);
     }
 }
