@@ -17,7 +17,7 @@ from support.client import fetch
 from support.configs import Config, gateway_config, route
 from support.native import compiler, run_compiler
 from support.origin import Origin
-from support.processes import NYLON, Process
+from support.processes import NYLON, GatewayProcess, Process
 from support.waiting import eventually
 
 from nylon import ConfigError, Gateway, NylonError, PluginError
@@ -157,6 +157,15 @@ def test_isolated_plugin_fails_closed_and_the_others_serve(
         assert (bad["name"], bad["ready"], other["ready"]) == ("bad", False, True)
         assert "could not be loaded" in bad["reason"]
         assert says in bad["reason"]
+
+
+def test_reason_is_logged_once_however_many_requests_fail(origin: Origin, tmp_path: Path, good: Path) -> None:
+    file = library_that_lacks_a_symbol(tmp_path)
+    with GatewayProcess(config(origin, file, good, on_load_error="isolate")) as gateway:
+        for _ in range(5):
+            assert fetch(gateway.address, "GET", "/bad").status == 503
+        assert gateway.log.count("plugin `bad` is not loaded") == 1
+        assert f"`{file}`: it lacks the symbol `event_stream`" in gateway.log
 
 
 @pytest.mark.parametrize(

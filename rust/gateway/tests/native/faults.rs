@@ -27,6 +27,15 @@ fn a_file_that_is_not_there_or_cannot_be_read_is_named() {
     assert_eq!(fault_of_the_file(&none), "there is no such file: build the library, or mend `file`");
     std::fs::create_dir(shop.path("dir.so")).expect("a directory");
     assert_eq!(fault_of_the_file(&shop.path("dir.so")), "it is no shared library, but no regular file");
+    let made = std::process::Command::new("mkfifo").arg(shop.path("pipe.so")).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    assert_eq!(fault_of_the_file(&shop.path("pipe.so")), "it is no shared library, but no regular file");
+    let huge = std::fs::File::create(shop.path("huge.so")).expect("a file");
+    huge.set_len(1 << 40).expect("a file with a hole");
+    assert_eq!(
+        fault_of_the_file(&shop.path("huge.so")),
+        "it is no shared library, but a file of 1099511627776 bytes"
+    );
 }
 
 #[test]

@@ -99,6 +99,10 @@ pub(super) fn python_code(source: &PythonSource) -> Option<u64> {
 
 /// The same for a file. `None`: it cannot be read.
 pub(super) fn code(path: &Path) -> Option<u64> {
+    // Reading a pipe would wait for somebody who writes.
+    if !path.is_file() {
+        return None;
+    }
     let mut hasher = DefaultHasher::new();
     std::fs::read(path).ok()?.hash(&mut hasher);
     Some(hasher.finish())

@@ -14,6 +14,8 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+/// Bytes of the largest file that is taken for a library.
+const LARGEST: u64 = 1 << 31;
 /// What makes a file an ELF file.
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
@@ -33,14 +35,19 @@ pub(super) struct Image {
 impl Image {
     /// Reads the file. An error says what it is instead of a library for this gateway.
     pub(super) fn read(path: &Path) -> Result<Image, Fault> {
-        let mut file = File::open(path).map_err(Fault::Unreadable)?;
-        let metadata = file.metadata().map_err(Fault::Unreadable)?;
+        // Asked before it is opened: opening a pipe waits for somebody who writes.
+        let metadata = std::fs::metadata(path).map_err(Fault::Unreadable)?;
         if !metadata.is_file() {
             return Err(Fault::NotALibrary("no regular file".to_owned()));
         }
+        if metadata.len() > LARGEST {
+            return Err(Fault::NotALibrary(format!("a file of {} bytes", metadata.len())));
+        }
+        let file = File::open(path).map_err(Fault::Unreadable)?;
+        let metadata = file.metadata().map_err(Fault::Unreadable)?;
         let inode = (metadata.dev(), metadata.ino());
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-        file.read_to_end(&mut bytes).map_err(Fault::Unreadable)?;
+        file.take(LARGEST).read_to_end(&mut bytes).map_err(Fault::Unreadable)?;
         // Elsewhere libraries are no ELF files, and only the system's loader knows them.
         if cfg!(target_os = "linux") {
             inspect(bytes, inode)
