@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-rust test-python test-go test-load chaos fuzz lint lint-rust lint-python lint-go format bench bench-native bench-nats bench-micro wheel wheel-check clean
+.PHONY: help build demo test test-rust test-python test-go test-load chaos fuzz native-check lint lint-rust lint-python lint-go format bench bench-native bench-nats bench-micro wheel wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ chaos: $(BUILT)  ## kill, freeze and restart what can be, for SECONDS a scenario
 
 fuzz:  ## feed every decoder with what nobody would send, for SECONDS in all (needs a C++ compiler)
 	$(PYTHON) fuzz/run.py $(SECONDS)
+
+native-check:  ## run the C helper and the native host under valgrind (needs valgrind)
+	$(PYTHON) tests/native/check.py
 
 lint: lint-python lint-rust lint-go  ## rustfmt, clippy, ruff, mypy --strict, stubtest, gofmt, go vet
 

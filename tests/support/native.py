@@ -33,12 +33,12 @@ def build_directory() -> Path:
 
 
 def compiler(name: str = "cc") -> str:
-    """The path of a compiler; fails with what to install where there is none."""
+    """The path of a compiler, or another tool; fails with what to install where there is none."""
     path = shutil.which(name)
     if path is None:
         raise AssertionError(
-            f"the tests of native plugins need {name}, which is not on the PATH: install a compiler"
-            " (on Debian: apt-get install gcc g++ libc6-dev)"
+            f"the tests of native plugins need {name}, which is not on the PATH: install it"
+            " (on Debian: apt-get install gcc g++ libc6-dev valgrind)"
         )
     return path
 
