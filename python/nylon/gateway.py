@@ -144,7 +144,8 @@ class Gateway:
 
         Raises:
             PluginError: a plugin cannot be loaded; the text names file and line.
-            ConfigError: the configuration names an entry that its plugin lacks.
+            ConfigError: the configuration names an entry that its plugin lacks, or a library that cannot be loaded;
+                the text names the place, the library and what it lacks.
             GatewayError: an address is taken, or the gateway runs already.
         """
         with self._changing:
@@ -227,7 +228,8 @@ class Gateway:
             wait: seconds that new plugins have to be ready: the broker connected, each group with a worker.
 
         Raises:
-            ConfigError: the configuration is wrong; the text lists all errors.
+            ConfigError: the configuration is wrong (the text lists all errors), or names a library that cannot be
+                loaded.
             PluginError: a plugin cannot be loaded.
             GatewayError: a new plugin is not ready, a new address is taken, or the gateway does not run.
 
