@@ -83,13 +83,15 @@ fn within_the_call_a_stream_is_kept_up_to_the_limit_and_no_further() {
 #[test]
 fn a_stream_that_fails_or_stalls_is_cut() {
     let origin = Origin::echo();
-    for entry in ["fails", "stalls"] {
+    for entry in ["fails", "inline_fails", "stalls"] {
         let middleware =
             format!("[{{plugin: x, entry: {entry}, per_phase: {{request_filter: {{timeout_ms: 300}}}}}}]");
         let gateway = Gateway::start(host("streams", CallbackMemory::Plugin), origin.port, &middleware, "");
         let broken = asked(&gateway).try_response(false);
         assert!(!broken.is_ok_and(|response| response.status == 202), "{entry}");
         eventually("the session is closed", || gateway.open() == 0);
+        // Also where the pipeline had not taken the stream yet, its failure was not passed over.
+        assert_eq!(gateway.refused("second_decision"), 0, "{entry}");
     }
 }
 

@@ -34,6 +34,13 @@ pub(super) fn write(
         }
         return None;
     };
+    if let (Some(Ended::Begun(..)), method::FAIL, Some(writer)) =
+        (&running.ended, number, state.writer.as_ref())
+    {
+        // The pipeline has not taken the stream yet.
+        writer.outlet.end(Err(reason(payload)));
+        return None;
+    }
     if running.is_over() {
         let decides = matches!(number, method::NEXT | method::END | method::FAIL);
         // After a failure nobody told the library that its phase is over.

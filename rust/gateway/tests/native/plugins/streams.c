@@ -52,6 +52,8 @@ static void handle(uint32_t sid, const char *entry, uint8_t phase) {
         short_one(sid);
     } else if (strcmp(entry, "inline_large") == 0) {
         large(sid);
+    } else if (strcmp(entry, "inline_fails") == 0) {
+        fails(sid);
     } else if (strcmp(entry, "headless") == 0) {
         tell(sid, NYLON_METHOD_SET_RESPONSE_STREAM_DATA, "x");
         finish(sid);
