@@ -130,7 +130,21 @@ def test_unknown_entries_and_phases_are_errors_that_name_what_exists(broker):
         msgpack.packb(call_frame("auth", q={"m": "GET", "p": "/", "h": [[b"x", b"a\r\nb"]]})),
         msgpack.packb(call_frame("auth"))[:-3],
     ],
-    ids="empty text noise list bare old-version unknown-kind reply no-such-phase no-slash line-break cut".split(),
+    # Named, since several processes have to name them alike.
+    ids=[
+        "empty",
+        "text",
+        "noise",
+        "list",
+        "bare",
+        "old-version",
+        "unknown-kind",
+        "reply",
+        "no-such-phase",
+        "no-slash",
+        "line-break",
+        "cut",
+    ],
 )
 def test_garbage_is_answered_counted_and_leaves_the_worker_whole(broker, transport, garbage):
     plugin = NylonPlugin()
