@@ -34,6 +34,7 @@ type NatsPlugin struct {
 
 	beginning sync.Once
 	closing   sync.Once
+	cutting   sync.Once
 	// cut gives up what still runs, and closed is closed when nothing is left.
 	cut, closed chan struct{}
 
@@ -184,7 +185,7 @@ func (p *NatsPlugin) Run(ctx context.Context) error {
 	case closing = <-done:
 	case number := <-signals:
 		p.options.logger.Warn("stopping at once", "signal", number.String())
-		close(p.cut)
+		p.cutting.Do(func() { close(p.cut) })
 		closing = <-done
 	}
 	if err = errors.Join(err, closing); err != nil {

@@ -91,11 +91,7 @@ func (c *Call) live() {
 			return
 		}
 	}
-	// The last look before the handler begins.
-	if !c.isOurs() {
-		return
-	}
-	session, failure := c.open()
+	session, isNew, failure := c.open()
 	if failure != nil {
 		c.fail(failure)
 		return
@@ -106,13 +102,24 @@ func (c *Call) live() {
 		return
 	}
 	defer c.leave()
-	session.session(w.plugin, c.frame.Entry).Run(c.frame.Phase, c, c.finish)
+	// The last look before the handler begins.
+	if !c.isOurs() {
+		if isNew {
+			// Nobody would end the session of a call that another worker has.
+			w.closeSession(c.frame.Session)
+		}
+		return
+	}
+	if !c.decided.Load() {
+		session.session(w.plugin, c.frame.Entry).Run(c.frame.Phase, c, c.finish)
+	}
 }
 
-// open gives the call's session: one that the worker keeps, or one for this call alone where nothing is shared between phases.
-func (c *Call) open() (*openSession, *wire.Failure) {
+// open gives the call's session, and whether it begins with it: one that the worker keeps, or one for this call alone where nothing is
+// shared between calls.
+func (c *Call) open() (session *openSession, isNew bool, failure *wire.Failure) {
 	if !c.shape.Session {
-		return newSession(), nil
+		return newSession(), false, nil
 	}
 	c.worker.mu.Lock()
 	defer c.worker.mu.Unlock()

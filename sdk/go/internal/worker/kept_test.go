@@ -93,12 +93,12 @@ func TestSessionsOfASilentGatewayEnd(t *testing.T) {
 	begun := time.Now()
 	silent, alive := wire.SessionID{1}, wire.SessionID{2}
 	for _, id := range []wire.SessionID{silent, alive} {
-		if _, failure := kept.enter(id, true, begun); failure != nil {
+		if _, _, failure := kept.enter(id, true, begun); failure != nil {
 			t.Fatal(failure)
 		}
 	}
 	later := begun.Add(maxSilence - time.Second)
-	if _, failure := kept.enter(alive, false, later); failure != nil {
+	if _, _, failure := kept.enter(alive, false, later); failure != nil {
 		t.Fatal(failure)
 	}
 	kept.expire(begun.Add(maxSilence + lookEvery))
@@ -117,14 +117,14 @@ func TestSessionsAreBounded(t *testing.T) {
 	var id wire.SessionID
 	for n := range uint32(maxSessions) {
 		binary.BigEndian.PutUint32(id[8:], n+1)
-		if _, failure := kept.enter(id, true, time.Now()); failure != nil {
+		if _, _, failure := kept.enter(id, true, time.Now()); failure != nil {
 			t.Fatal(failure)
 		}
 	}
-	if _, failure := kept.enter(wire.SessionID{9}, true, time.Now()); failure == nil || failure.Kind != wire.Overloaded {
+	if _, _, failure := kept.enter(wire.SessionID{9}, true, time.Now()); failure == nil || failure.Kind != wire.Overloaded {
 		t.Errorf("%v", failure)
 	}
-	if _, failure := kept.enter(id, false, time.Now()); failure != nil {
+	if _, _, failure := kept.enter(id, false, time.Now()); failure != nil {
 		t.Errorf("one that is open: %v", failure)
 	}
 }

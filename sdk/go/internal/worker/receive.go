@@ -85,13 +85,17 @@ func (w *Worker) dispatch(kind wire.Kind, message *nats.Msg, own bool) error {
 	case kind == wire.KindClose:
 		session, err := wire.DecodeClose(message.Data)
 		if err == nil {
-			w.mu.Lock()
-			w.sessions.close(session)
-			w.mu.Unlock()
+			w.closeSession(session)
 		}
 		return err
 	}
 	return &wire.Malformed{What: "the kind", Why: fmt.Sprintf("a %.40q frame is not for this subject", kind)}
+}
+
+func (w *Worker) closeSession(session wire.SessionID) {
+	w.mu.Lock()
+	w.sessions.close(session)
+	w.mu.Unlock()
 }
 
 func (w *Worker) find(id wire.CallID) *Call {

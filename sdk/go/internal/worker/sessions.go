@@ -43,17 +43,17 @@ type sessions struct {
 	looked   time.Time
 }
 
-// enter gives the session of a call: a new one only where it may begin here. What it fails with is for the reply.
-func (s *sessions) enter(id wire.SessionID, mayOpen bool, at time.Time) (*openSession, *wire.Failure) {
+// enter gives the session of a call, and whether it is new: only where it may begin here. What it fails with is for the reply.
+func (s *sessions) enter(id wire.SessionID, mayOpen bool, at time.Time) (*openSession, bool, *wire.Failure) {
 	found, there := s.open[id]
 	if !there {
 		switch {
 		case !mayOpen:
-			return nil, &wire.Failure{
+			return nil, false, &wire.Failure{
 				Kind: wire.WorkerDied, Message: "the session is not open on this worker: it has expired",
 			}
 		case len(s.open) >= maxSessions:
-			return nil, &wire.Failure{Kind: wire.Overloaded, Message: "too many sessions are open on this worker"}
+			return nil, false, &wire.Failure{Kind: wire.Overloaded, Message: "too many sessions are open on this worker"}
 		case s.open == nil:
 			s.open, s.gateways, s.looked = map[wire.SessionID]*openSession{}, map[[8]byte]time.Time{}, at
 		}
@@ -62,7 +62,7 @@ func (s *sessions) enter(id wire.SessionID, mayOpen bool, at time.Time) (*openSe
 	}
 	found.used = at
 	s.gateways[id.Gateway()] = at
-	return found, nil
+	return found, !there, nil
 }
 
 func (s *sessions) close(id wire.SessionID) { delete(s.open, id) }
