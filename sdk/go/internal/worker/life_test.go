@@ -43,13 +43,11 @@ func TestADrainFinishesWhatRunsAndTheSessionsThatAreOpen(t *testing.T) {
 	})
 	close(gate)
 	g.take("reply")
-	if reply := g.reply(true, call(frame{"s": f["s"], "p": 4})); reply["o"] != "next" {
-		t.Errorf("a later phase of its session: %v", reply)
-	}
-	select {
-	case <-stopped:
-		t.Error("it has stopped although a session is open")
-	default:
+	// As long as its session is open the worker stays, for many of its looks at what is left.
+	for end := time.Now().Add(100 * time.Millisecond); time.Now().Before(end); {
+		if reply := g.reply(true, call(frame{"s": f["s"], "p": 4})); reply["o"] != "next" {
+			t.Fatalf("a later phase of its session: %v", reply)
+		}
 	}
 	g.tell("close", frame{"s": f["s"]})
 	<-stopped
