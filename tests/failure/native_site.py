@@ -49,9 +49,10 @@ class NativeSite:
         return path.read_text().splitlines() if path.exists() else []
 
     def config(self, plugin: Config | None = None, **sections: object) -> Config:
-        """Two paths of the plugin: one that answers, one in front of the origin."""
+        """Three paths: one that the plugin answers, one where it decides in threads of its own, and all others."""
         paths = [
             route("/say", "said"),
+            route("/later", middleware=[{"plugin": "app", "entry": "later"}]),
             route("/{*rest}", middleware=[{"plugin": "app", "entry": "stamp"}]),
         ]
         services = [

@@ -140,17 +140,18 @@ def test_reloads_under_load_cost_no_answer_and_each_is_of_one_version(site: Nati
     wrong: list[object] = []
     stop = threading.Event()
 
-    def ask(target: tuple[str, int]) -> None:
+    def ask(target: tuple[str, int], path: str) -> None:
         with Connection(target) as client:
             while not stop.is_set():
-                answer = client.request("GET", "/x")
+                answer = client.request("GET", path)
                 version = answer.header("x-version")
                 if answer.status != 200 or version not in ("v1", "v2"):
                     wrong.append(answer)
                 versions[str(version)] += 1
 
     with site.start() as gateway:
-        clients = [threading.Thread(target=ask, args=(address(gateway),)) for _ in range(4)]
+        paths = ("/x", "/later") * 2
+        clients = [threading.Thread(target=ask, args=(address(gateway), path)) for path in paths]
         for client in clients:
             client.start()
         try:
@@ -188,6 +189,7 @@ def test_reloads_leave_nothing_behind(site: NativeSite) -> None:
                 site.replace("v2" if round_ % 2 == 0 else "v1")
                 assert gateway.reload().started == ["app"]
                 assert said(gateway).endswith(" 0")
+                assert fetch(address(gateway), "GET", "/later").status == 200
             eventually(lambda: gateway.status()["retiring"] == 0, "the end of what was replaced")
             eventually(lambda: mapped() == 1, "the unloading of what was replaced")
 
