@@ -164,6 +164,10 @@ fn insert(headers: &mut HeaderMap, payload: &[u8], replace: bool) -> Result<(), 
 
 fn joined(headers: &HeaderMap, name: &[u8]) -> Vec<u8> {
     let Ok(name) = HeaderName::from_bytes(name) else { return Vec::new() };
+    if name == http::header::SET_COOKIE {
+        // It cannot be joined: the first one.
+        return headers.get(name).map(|value| value.as_bytes().to_vec()).unwrap_or_default();
+    }
     let between: &[u8] = if name == http::header::COOKIE { b"; " } else { b", " };
     headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(between)
 }
