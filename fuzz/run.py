@@ -26,7 +26,13 @@ FLAGS = [
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
     "-Ccodegen-units=1",
 ]
-LONGEST = {"frames": 16_384, "worker_stream": 4_096, "client_stream": 4_096, "config": 8_192, "native_fields": 1_024}
+LONGEST = {
+    "frames": 16_384,
+    "worker_stream": 4_096,
+    "client_stream": 4_096,
+    "config": 8_192,
+    "native_fields": 1_024,
+}
 REQUESTS = [
     b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
     b"POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabcGET / HTTP/1.1\r\nhost: a\r\n\r\n",
