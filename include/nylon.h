@@ -18,7 +18,7 @@
  * until the call that carries it returns. */
 typedef struct nylon_message {
     uint32_t sid;       /* the session */
-    uint8_t phase;      /* the phase that starts, or 0: enum nylon_phase_number */
+    uint8_t phase;      /* the phase that starts, or (in a call, optional) that of the handler: enum nylon_phase_number */
     uint32_t method;    /* what is asked, answered or done: enum nylon_method_number */
     const uint8_t *ptr; /* the payload, null where len is 0 */
     uint64_t len;       /* bytes behind ptr */

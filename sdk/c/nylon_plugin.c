@@ -142,7 +142,7 @@ static void discard(nylon_ctx *ctx) {
 
 bool nylon_send(nylon_ctx *ctx, uint32_t method, const void *payload, size_t len) {
     if (nylon_given_up(ctx)) return nylon_refuse(ctx, "the phase was given up: its time is over, or the client left");
-    nylon_message message = {ctx->session->sid, NYLON_PHASE_NONE, method, len ? payload : NULL, len};
+    nylon_message message = {ctx->session->sid, ctx->phase, method, len ? payload : NULL, len};
     ctx->session->callback(&message);
     return true;
 }

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from support.client import Address, Answer, Connection, fetch
+from support.client import Address, Answer, Connection, Truncated, fetch, request_bytes
 from support.configs import Config, gateway_config, route
 from support.native import c_library
 from support.origin import Origin
@@ -35,7 +35,7 @@ def chain(path: str, *entries: str, **more: Any) -> Config:
 
 PLAIN = """
     fine unknown null-message null-payload huge unknown-method websocket upgrade damaged-header short-status
-    next-twice end-then-next late-answers several-threads for-ever meet reader holder stale
+    next-twice end-then-next late-answers several-threads for-ever meet reader holder stale fails-beside
 """.split()  # noqa: SIM905 (as a list it would fill half a page)
 
 
@@ -206,8 +206,16 @@ def test_sessions_on_two_threads_are_inside_the_library_at_the_same_time(site: S
 def test_a_session_that_stays_inside_the_library_holds_no_other_one_up(site: Site) -> None:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         reading = pool.submit(site.found, "reader")
+        eventually(lambda: site.figures()["sessions"] == 1, "the reader's session")
         assert site.found("holder") == "held"
         assert reading.result() == "read"
+
+
+def test_a_stream_that_fails_beside_a_later_phase_is_broken_off_and_the_phase_goes_on(site: Site) -> None:
+    with Connection(site.address) as connection:
+        connection.send(request_bytes("GET", f"/fails-beside/{next(_numbers)}"))
+        with pytest.raises(Truncated):
+            connection.read_answer()
 
 
 def test_a_hundred_thousand_sessions_come_and_go(site: Site) -> None:

@@ -77,7 +77,7 @@ static bool reads(uint32_t method) {
 }
 
 static void callback(const nylon_message *message) {
-    CHECK(message->method < METHODS && message->phase == 0 && (message->ptr || !message->len));
+    CHECK(message->method < METHODS && message->phase <= NYLON_PHASE_LOGGING && (message->ptr || !message->len));
     struct session *session = &sessions[message->sid];
     if (reads(message->method)) {
         pthread_mutex_lock(&lock);

@@ -20,7 +20,7 @@ pub const VERSION: u32 = 2;
 pub struct FfiBuffer {
     /// The session.
     pub sid: u32,
-    /// The phase that starts, or 0.
+    /// The phase that starts; in a call of the library that of its handler, or 0.
     pub phase: u8,
     /// What is asked or answered: see [`method`].
     pub method: u32,

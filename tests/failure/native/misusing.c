@@ -18,6 +18,7 @@ typedef void behaviour(uint32_t sid);
 static struct slot {
     atomic_uint sid;
     behaviour *does;
+    atomic_bool responding;
 } slots[SLOTS];
 
 static nylon_callback callback;
@@ -226,6 +227,19 @@ static void race(uint32_t sid) {
     in_thread(end_at_once, sid);
 }
 
+/* Streams, and fails once its own response_filter has begun, which is over only then. */
+static void *fail_beside(void *argument) {
+    uint32_t sid = (uint32_t)(uintptr_t)argument;
+    say(sid, NYLON_METHOD_SET_RESPONSE_STREAM_HEADER, NULL, 0);
+    while (!atomic_load(&slot_of(sid)->responding) && atomic_load(&slot_of(sid)->sid) == sid) nap();
+    nylon_message message = {sid, NYLON_PHASE_REQUEST_FILTER, NYLON_METHOD_FAIL, (const uint8_t *)"beside", 6};
+    callback(&message);
+    next(sid);
+    return NULL;
+}
+
+static void fails_beside(uint32_t sid) { in_thread(fail_beside, sid); }
+
 static atomic_bool calling, ended;
 
 /* Calls for ever, through and beyond the library's shutdown. */
@@ -324,6 +338,7 @@ static const struct {
     {"late-answers", late_answers},
     {"several-threads", several_threads},
     {"race", race},
+    {"fails-beside", fails_beside},
     {"for-ever", for_ever},
     {"meet", meet},
     {"reader", reader},
@@ -344,6 +359,7 @@ bool register_session_stream(uint32_t sid, const char *entry, uint32_t len, nylo
         if (strlen(entries[i].name) != len || memcmp(entries[i].name, entry, len) != 0) continue;
         callback = given;
         slot_of(sid)->does = entries[i].does;
+        atomic_store(&slot_of(sid)->responding, false);
         atomic_store(&slot_of(sid)->sid, sid);
         return true;
     }
@@ -353,6 +369,8 @@ bool register_session_stream(uint32_t sid, const char *entry, uint32_t len, nylo
 void event_stream(const nylon_message *message) {
     if (message->phase == NYLON_PHASE_REQUEST_FILTER) {
         slot_of(message->sid)->does(message->sid);
+    } else if (message->phase == NYLON_PHASE_RESPONSE_FILTER) {
+        atomic_store(&slot_of(message->sid)->responding, true);
     } else if (message->phase == NYLON_PHASE_NONE) {
         answer.count++;
         answer.len = message->len;
@@ -377,11 +395,12 @@ void nylon_shutdown(void) { atomic_store(&ended, true); }
 uint32_t nylon_abi_version(void) { return NYLON_ABI_VERSION; }
 
 const char *nylon_entries(void) {
-    static char text[ENTRIES * 64];
+    static char text[ENTRIES * 96];
     size_t len = 0;
     for (size_t i = 0; i < ENTRIES; i++)
-        len += (size_t)snprintf(text + len, sizeof text - len, "%c{\"name\":\"%s\",\"phases\":[\"request_filter\"]}",
-                                i ? ',' : '[', entries[i].name);
+        len += (size_t)snprintf(text + len, sizeof text - len, "%c{\"name\":\"%s\",\"phases\":[\"request_filter\"%s]}",
+                                i ? ',' : '[', entries[i].name,
+                                entries[i].does == fails_beside ? ",\"response_filter\"" : "");
     snprintf(text + len, sizeof text - len, "]");
     return text;
 }

@@ -6,7 +6,7 @@ use super::misuse::Kind;
 use super::session::{Ended, Running, SessionState};
 use super::stream::{self, Writer, Written};
 use bytes::Bytes;
-use nylon_abi::{FfiBuffer, method};
+use nylon_abi::{FfiBuffer, method, phase};
 use nylon_core::{Decision, Failure, FailureKind, Op, OpError};
 
 /// Bytes that are kept of a text for the log.
@@ -26,6 +26,14 @@ pub(super) fn write(
             method::SET_RESPONSE_STREAM_END => state.writer.take().map(Writer::end),
             _ => state.writer.as_ref().map(|writer| writer.data(payload)),
         };
+    }
+    // A later phase may be running beside the stream: the message says whose failure it is.
+    if number == method::FAIL
+        && message.phase == phase::REQUEST_FILTER
+        && let Some(writer) = &state.writer
+    {
+        writer.outlet.end(Err(reason(payload)));
+        return None;
     }
     let Some(running) = &mut state.running else {
         match &mut state.writer {
