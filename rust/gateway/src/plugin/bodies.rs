@@ -5,8 +5,9 @@
 //! While parts flow, the call's time stands still: neither side waits for a handler then. What bounds a transfer
 //! is that it must move.
 
+use super::BodySource;
 use bytes::Bytes;
-use nylon_core::{Failure, FailureKind};
+use nylon_core::{Exchange, Failure, FailureKind, RequestBody, ResponseBody};
 use nylon_wire::{ChunkFrame, Incoming, Outgoing, Part, ReadFrame, Text, Which, WireError, limits};
 use std::time::{Duration, Instant};
 
@@ -141,6 +142,46 @@ impl Bodies {
         self.left = None;
         now + left
     }
+}
+
+/// The request's body, for a handler elsewhere that asks for it. The wait for the client moves the deadline.
+pub(in crate::plugin) async fn request_body(
+    exchange: &mut Exchange,
+    source: &mut dyn BodySource,
+    deadline: &mut Instant,
+) -> Result<Bytes, Failure> {
+    if let Some(bytes) = exchange.request_body.bytes() {
+        return Ok(bytes.clone());
+    }
+    let bytes = waited_for(source, deadline).await?;
+    // It stays read whatever becomes of the call, since the connection has it no more.
+    exchange.request_body = RequestBody::Read(bytes.clone());
+    Ok(bytes)
+}
+
+/// The response's body. Only a filter that gets it on demand has a source for it.
+pub(in crate::plugin) async fn response_body(
+    exchange: &mut Exchange,
+    source: Option<&mut dyn BodySource>,
+    deadline: &mut Instant,
+) -> Result<Bytes, Failure> {
+    if let Some(bytes) = exchange.response_body.bytes() {
+        return Ok(bytes.clone());
+    }
+    let Some(source) = source else {
+        const WHY: &str = "the response body streams past and cannot be read";
+        return Err(Failure::new(FailureKind::BodyUnreadable, WHY));
+    };
+    let bytes = waited_for(source, deadline).await?;
+    exchange.response_body = ResponseBody::Read(bytes.clone());
+    Ok(bytes)
+}
+
+async fn waited_for(source: &mut dyn BodySource, deadline: &mut Instant) -> Result<Bytes, Failure> {
+    let asked = Instant::now();
+    let bytes = source.read().await;
+    *deadline += asked.elapsed();
+    bytes
 }
 
 #[cfg(test)]

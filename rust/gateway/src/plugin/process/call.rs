@@ -6,13 +6,13 @@ use super::inbox::Event;
 use super::session::ProcessSession;
 use super::socket::Unsent;
 use super::stream::ProcessStream;
-use crate::plugin::bodies::Bodies;
+use crate::plugin::bodies::{Bodies, request_body, response_body};
 use crate::plugin::buffer::in_buffer;
 use crate::plugin::reply::{apply, finished};
 use crate::plugin::{BodySource, Pending, PhaseCall, ResponseStream, Session};
 use bytes::Bytes;
 use nylon_config::plan::PhasePolicy;
-use nylon_core::{Call, Exchange, Failure, FailureKind, Outcome, RequestBody, ResponseBody};
+use nylon_core::{Call, Exchange, Failure, FailureKind, Outcome};
 use nylon_wire::limits::{INLINE_BODY, MAX_FRAME};
 use nylon_wire::{
     BodyFrame, CallId, CallMeta, ChunkFrame, CreditFrame, Kind, ReadFrame, Reply, SessionId, Which,
@@ -236,9 +236,13 @@ impl Running<'_> {
     /// Sends the body that a handler asked for. The wait for the client does not count.
     async fn answer_read(&mut self, read: ReadFrame, open: &OpenCall) -> Result<(), Unanswered> {
         let body = match read.which {
-            Which::Request => self.request_body().await,
+            Which::Request => request_body(&mut self.exchange, self.body, &mut self.deadline).await,
             // One of these two: checked when the frame was read.
-            _ => self.response_body().await,
+            _ => {
+                let source = self.response_body.as_mut();
+                let source = source.map(|source| &mut **source as &mut dyn BodySource);
+                response_body(&mut self.exchange, source, &mut self.deadline).await
+            }
         };
         let parts = body.and_then(|body| self.bodies.parts(&read, &body, MAX_FRAME));
         self.deadline = self.bodies.moved(self.deadline);
@@ -252,35 +256,6 @@ impl Running<'_> {
             self.send(|buffer| answer.encode(buffer), open).await?;
         }
         Ok(())
-    }
-
-    async fn request_body(&mut self) -> Result<Bytes, Failure> {
-        if let Some(bytes) = self.exchange.request_body.bytes() {
-            return Ok(bytes.clone());
-        }
-        let asked = Instant::now();
-        let bytes = self.body.read().await;
-        self.deadline += asked.elapsed();
-        let bytes = bytes?;
-        // It stays read whatever becomes of the call, since the connection has it no more.
-        self.exchange.request_body = RequestBody::Read(bytes.clone());
-        Ok(bytes)
-    }
-
-    async fn response_body(&mut self) -> Result<Bytes, Failure> {
-        if let Some(bytes) = self.exchange.response_body.bytes() {
-            return Ok(bytes.clone());
-        }
-        let Some(source) = &mut self.response_body else {
-            const WHY: &str = "the response body streams past and cannot be read";
-            return Err(Failure::new(FailureKind::BodyUnreadable, WHY));
-        };
-        let asked = Instant::now();
-        let bytes = source.read().await;
-        self.deadline += asked.elapsed();
-        let bytes = bytes?;
-        self.exchange.response_body = ResponseBody::Read(bytes.clone());
-        Ok(bytes)
     }
 
     /// Takes a part of a body that the handler has made, and says how far the process may go.

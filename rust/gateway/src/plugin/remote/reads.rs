@@ -4,12 +4,12 @@ use super::attempt::{protocol, unavailable};
 use super::call::Running;
 use super::life::Life;
 use super::waiting::Waiting;
+use crate::plugin::bodies::{request_body, response_body};
 use crate::plugin::buffer::in_buffer;
 use async_nats::client::PublishErrorKind;
 use bytes::Bytes;
-use nylon_core::{Failure, FailureKind, RequestBody};
+use nylon_core::Failure;
 use nylon_wire::{BodyFrame, ChunkFrame, CreditFrame, ReadFrame, Reply, Which, WireError};
-use std::time::Instant;
 use tokio::time::timeout_at;
 
 impl Running<'_> {
@@ -22,11 +22,9 @@ impl Running<'_> {
     ) -> Result<(), Failure> {
         let subject = self.worker(read.worker.as_str())?.subject.clone();
         let body = match read.which {
-            Which::Request => self.request_body().await,
+            Which::Request => request_body(&mut self.exchange, self.body, &mut self.deadline).await,
             // A worker asks for one of these two only: checked when the frame was read.
-            _ => self.exchange.response_body.bytes().cloned().ok_or_else(|| {
-                Failure::new(FailureKind::BodyUnreadable, "the response body streams past and cannot be read")
-            }),
+            _ => response_body(&mut self.exchange, None, &mut self.deadline).await,
         };
         let parts = body.and_then(|body| self.bodies.parts(&read, &body, life.max_payload));
         self.deadline = self.bodies.moved(self.deadline);
@@ -87,18 +85,5 @@ impl Running<'_> {
             Ok(_) => Ok(()),
             Err(_) => Err(self.timed_out(waiting)),
         }
-    }
-
-    async fn request_body(&mut self) -> Result<Bytes, Failure> {
-        if let Some(bytes) = self.exchange.request_body.bytes() {
-            return Ok(bytes.clone());
-        }
-        let asked = Instant::now();
-        let bytes = self.body.read().await;
-        self.deadline += asked.elapsed();
-        let bytes = bytes?;
-        // It stays read whatever becomes of the call, since the connection has it no more.
-        self.exchange.request_body = RequestBody::Read(bytes.clone());
-        Ok(bytes)
     }
 }
