@@ -9,10 +9,11 @@ from pathlib import Path
 
 import nats
 import pytest
+from support import golang
 from support.client import fetch
 from support.configs import Config, route
 from support.origin import Origin
-from support.processes import Start, WorkerProcess
+from support.processes import Process, Start, WorkerProcess
 from support.protocol_page import PAGE
 from support.waiting import eventually
 
@@ -59,6 +60,26 @@ def test_gateway_and_worker_need_no_more_than_the_page_gives_them(
             assert answer.body.decode() == hashlib.sha256(body).hexdigest()
             answer = fetch(gateway.address, "GET", "/session/y")
             assert answer.header("x-seen") == "/session/y"
+        for process in (gateway, worker):
+            assert "ermission" not in process.log, process.log
+
+
+def test_a_worker_in_go_needs_no_more_either(
+    config: str, origin: Origin, start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "go").touch()
+    with NatsServer(config=config) as server:
+        gateway_user = {"user": "gateway", "password": PASSWORDS["GATEWAY_PASSWORD"]}
+        gateway = start(
+            [route("/held", middleware=[{"plugin": "p", "entry": "held"}])],
+            plugins=[{"name": "p", "messaging": "nats", "group": "auth"}],
+            messaging=[{"name": "nats", "servers": [server.url], "auth": gateway_user}],
+        )
+        worker_user = {"NATS_USER": "worker", "NATS_PASSWORD": PASSWORDS["WORKER_PASSWORD"]}
+        command = [golang.go_program(golang.ENTRIES, "./held"), server.url, "a", tmp_path, "auth"]
+        with Process(command, cwd=HERE, environment=worker_user) as worker:
+            worker.await_serving()
+            eventually(lambda: fetch(gateway.address, "GET", "/held").status == 200, "a worker", within=20)
         for process in (gateway, worker):
             assert "ermission" not in process.log, process.log
 

@@ -1,6 +1,6 @@
 // A worker whose handlers say that they run, and go on when they are told: by files in a folder. It is tests/failure/held.py in Go.
 //
-//	held NATS-URL NAME FOLDER
+//	held NATS-URL NAME FOLDER [GROUP]
 package main
 
 import (
@@ -32,7 +32,8 @@ func hold(ctx *sdk.PhaseRequestFilter) {
 }
 
 func main() {
-	plugin, err := sdk.NewNatsPlugin(os.Args[1], "g")
+	group := append(os.Args, "g")[4]
+	plugin, err := sdk.NewNatsPlugin(os.Args[1], group)
 	if err != nil {
 		log.Fatal(err)
 	}
