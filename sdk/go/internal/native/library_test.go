@@ -20,6 +20,7 @@ var built = sync.OnceValues(func() (directory string, err error) {
 	}
 	for _, command := range []*exec.Cmd{
 		exec.Command("go", "build", "-buildmode=c-shared", "-o", filepath.Join(directory, "plugin.so"), "./testdata/plugin"),
+		exec.Command("go", "build", "-o", filepath.Join(directory, "program"), "./testdata/program"),
 		exec.Command("cc", "-Wall", "-Wextra", "-Werror", "-O2", "-o", filepath.Join(directory, "host"), "testdata/host.c",
 			"-ldl", "-lpthread"),
 	} {
@@ -126,4 +127,17 @@ func TestAnUnknownEntryIsNotOpened(t *testing.T) {
 
 func TestAPanicInInitializeLeavesNoEntries(t *testing.T) {
 	expect(t, host(t, `{"refuse": true}`, "values", "1"), []string{"version 2, entries null", "no such entry"})
+}
+
+func TestInAProgramASocketIsShutDownAsEver(t *testing.T) {
+	directory, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	output, err := exec.CommandContext(ctx, filepath.Join(directory, "program")).CombinedOutput()
+	if got := string(output); err != nil || got != "read 0 <nil>\n" {
+		t.Errorf("%v: %s", err, got)
+	}
 }
