@@ -129,7 +129,7 @@ fn take(mapped: &'static Mapped, message: &FfiBuffer) {
 /// The open session of `mapped` with this number, or why there is none.
 fn owned<'a>(mapped: &Mapped, place: &'a mut Place, sid: u32) -> Result<&'a mut SessionState, Kind> {
     let (is_here, is_new) = (place.sid == sid, place.sid == 0);
-    match place.session.as_deref_mut() {
+    match place.session.as_mut() {
         Some(state) if is_here && !std::ptr::eq(state.entry.mapped, mapped) => Err(Kind::ForeignSession),
         Some(state) if is_here && !state.closing => Ok(state),
         _ if is_new => Err(Kind::UnknownSession),

@@ -23,7 +23,7 @@ pub(super) struct SessionState {
     /// The phase that is running.
     pub(super) running: Option<Box<Running>>,
     /// The handler that goes on writing its response.
-    pub(super) writer: Option<Writer>,
+    pub(super) writer: Option<Box<Writer>>,
     /// The library was told that it is over, or is about to be: nothing begins any more.
     pub(super) closing: bool,
 }
@@ -101,7 +101,7 @@ impl Opened {
             return Err(NotOpened::Ended);
         }
         let state = SessionState { entry: entry.clone(), running: None, writer: None, closing: false };
-        let Some((sid, slot)) = slab::open(Box::new(state)) else {
+        let Some((sid, slot)) = slab::open(state) else {
             mapped.open.fetch_sub(1, Ordering::SeqCst);
             return Err(NotOpened::TooMany);
         };
@@ -132,7 +132,7 @@ impl Opened {
         if place.sid != self.sid {
             return None;
         }
-        place.session.as_deref_mut().filter(|state| !state.closing).map(look)
+        place.session.as_mut().filter(|state| !state.closing).map(look)
     }
 
     /// Lends the exchange to the session and announces the call that starts the phase. Gives it back where the session
@@ -180,7 +180,7 @@ impl Opened {
             if place.sid != self.sid {
                 return;
             }
-            let Some(state) = place.session.as_deref_mut().filter(|state| !state.closing) else { return };
+            let Some(state) = place.session.as_mut().filter(|state| !state.closing) else { return };
             match &mut state.running {
                 Some(running) => {
                     running.fail(Failure::new(FailureKind::Unavailable, "the session was closed"));

@@ -39,7 +39,7 @@ pub(super) struct Slot {
 pub(super) struct Place {
     /// The number of the session that is here, or was last; 0 at first.
     pub(super) sid: u32,
-    pub(super) session: Option<Box<SessionState>>,
+    pub(super) session: Option<SessionState>,
 }
 
 struct Slab {
@@ -68,7 +68,7 @@ fn place(index: u32) -> Option<&'static Slot> {
 }
 
 /// Lets a place to `session`. `None` where all of them are taken.
-pub(super) fn open(session: Box<SessionState>) -> Option<(u32, &'static Slot)> {
+pub(super) fn open(session: SessionState) -> Option<(u32, &'static Slot)> {
     let index = {
         let mut free = free();
         if free.queue.len() < MIN_FREE && free.chunks < CHUNKS {

@@ -143,7 +143,7 @@ pub(super) fn begin(state: &mut SessionState) {
         Ok(finished) => {
             let outlet = Arc::<Outlet>::default();
             running.ended = Some(Ended::Begun(Box::new(finished), outlet.clone()));
-            state.writer = Some(Writer { context: None, outlet, limit: running.limit });
+            state.writer = Some(Box::new(Writer { context: None, outlet, limit: running.limit }));
         }
     }
 }

@@ -4,7 +4,7 @@ use super::headers::read_field;
 use super::mapped::Mapped;
 use super::misuse::Kind;
 use super::session::{Ended, Running, SessionState};
-use super::stream::{self, Writer, Written};
+use super::stream::{self, Written};
 use bytes::Bytes;
 use nylon_abi::{FfiBuffer, method, phase};
 use nylon_core::{Decision, Failure, FailureKind, Op, OpError};
@@ -23,7 +23,7 @@ pub(super) fn write(
     let number = message.method;
     if stream::is_part(number) && state.writer.is_some() {
         return match number {
-            method::SET_RESPONSE_STREAM_END => state.writer.take().map(Writer::end),
+            method::SET_RESPONSE_STREAM_END => state.writer.take().map(|writer| writer.end()),
             _ => state.writer.as_ref().map(|writer| writer.data(payload)),
         };
     }
