@@ -56,39 +56,50 @@ where
     I: IntoIterator<Item = Field<'a>>,
     I::IntoIter: ExactSizeIterator + Clone,
 {
+    let mut out = Vec::new();
+    encode_fields_into(&mut out, fields);
+    out
+}
+
+/// The same in the place of what `out` has held, whose memory is used again.
+pub fn encode_fields_into<'a, I>(out: &mut Vec<u8>, fields: I)
+where
+    I: IntoIterator<Item = Field<'a>>,
+    I::IntoIter: ExactSizeIterator + Clone,
+{
     // Root, vtable of the fields, vtable of the list and its padding, the list, the vector, the tables, the strings:
     // what is referred to stands behind who refers to it, since offsets are positive.
     const LIST_VTABLE: [u8; 8] = words([6, 8, 4, 0]);
     let fields = fields.into_iter();
     let count = fields.len();
     let strings: usize = fields.clone().map(|(name, value)| string_size(name) + string_size(value)).sum();
-    let mut out = Vec::with_capacity(32 + count * (4 + FIELD_SIZE) + strings);
-    push_offset(&mut out, 20);
+    out.clear();
+    out.reserve(32 + count * (4 + FIELD_SIZE) + strings);
+    push_offset(out, 20);
     out.extend_from_slice(&FIELD_VTABLE);
     out.extend_from_slice(&LIST_VTABLE);
-    push_offset(&mut out, 8);
-    push_offset(&mut out, 4);
-    push_offset(&mut out, count);
+    push_offset(out, 8);
+    push_offset(out, 4);
+    push_offset(out, count);
     let tables = out.len() + count * 4;
     for number in 0..count {
         let table = tables + number * FIELD_SIZE;
         let here = out.len();
-        push_offset(&mut out, table - here);
+        push_offset(out, table - here);
     }
     let mut string = tables + count * FIELD_SIZE;
     for (name, value) in fields.clone() {
         let table = out.len();
-        push_offset(&mut out, table - 4);
-        push_offset(&mut out, string - (table + 4));
+        push_offset(out, table - 4);
+        push_offset(out, string - (table + 4));
         string += string_size(name);
-        push_offset(&mut out, string - (table + 8));
+        push_offset(out, string - (table + 8));
         string += string_size(value);
     }
     for (name, value) in fields {
-        push_string(&mut out, name);
-        push_string(&mut out, value);
+        push_string(out, name);
+        push_string(out, value);
     }
-    out
 }
 
 /// Reads `NylonHttpHeaders`. An empty message is an empty list.

@@ -59,7 +59,7 @@ fn all_fields_come_in_one_list_joined_and_as_they_are() {
     let head =
         b"GET / HTTP/1.1\r\nHost: test\r\nCookie: a=1\r\nCookie: b=2\r\nX-Two: 1\r\nX-Two: caf\xe9\r\n\r\n";
     let list = gateway.connect().send(head).response().body;
-    let fields = nylon_gateway::plugin::native::read_fields(&list).expect("a list of fields");
+    let fields = nylon_abi::fields::decode_fields(&list).expect("a list of fields");
     let value = |name: &[u8]| {
         let mut found = fields.iter().filter(|(known, _)| *known == name);
         let value = found.next().map(|(_, value)| *value);

@@ -32,7 +32,7 @@ mod call;
 mod reads;
 /// What a library may do.
 mod writes;
-/// Header fields as FlatBuffers.
+/// All header fields as one answer.
 mod headers;
 /// A middleware's payload as JSON.
 mod payload;
@@ -46,7 +46,6 @@ mod misuse;
 pub use announced::AnnouncedEntry;
 pub use fault::{Fault, LoadError, Symbol};
 pub use go::two_go_libraries;
-pub use headers::{FieldBytes, read_field, read_fields};
 pub use host::{NativeHost, NativeSettings, StartError};
 pub use library::{Callback, Checked, Library};
 pub use mapped::TooManyLibraries;

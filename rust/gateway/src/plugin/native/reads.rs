@@ -6,7 +6,6 @@ use super::misuse::Kind;
 use super::payload;
 use super::session::{Running, SessionState};
 use bytes::Bytes;
-use flatbuffers::FlatBufferBuilder;
 use http::HeaderMap;
 use nylon_abi::{FfiBuffer, method};
 use nylon_core::{Context, Phase, RequestBody, ResponseBody, TargetPart, joined};
@@ -17,10 +16,8 @@ use std::time::UNIX_EPOCH;
 /// Where an answer's bytes are.
 pub(super) enum Answer {
     Nothing,
-    /// In the scratch's text.
+    /// In the scratch.
     Text,
-    /// In the scratch's list of fields.
-    Fields,
     /// A body, which is not copied.
     Body(Bytes),
 }
@@ -30,7 +27,6 @@ impl Answer {
         match self {
             Answer::Nothing => &[],
             Answer::Text => &scratch.text,
-            Answer::Fields => scratch.fields.finished_data(),
             Answer::Body(bytes) => bytes,
         }
     }
@@ -40,7 +36,6 @@ impl Answer {
 #[derive(Default)]
 pub(super) struct Scratch {
     text: Vec<u8>,
-    fields: FlatBufferBuilder<'static>,
 }
 
 thread_local! {
@@ -123,7 +118,7 @@ fn look(context: &Context, number: u32, payload: &[u8], scratch: &mut Scratch) -
         method::READ_RESPONSE_FULL_BODY => return body(exchange.response_body.bytes()),
         method::READ_RESPONSE_STATUS => text.extend_from_slice(response.status.as_str().as_bytes()),
         method::READ_RESPONSE_BYTES => number_into(text, exchange.response_bytes(context.call().phase)),
-        method::READ_RESPONSE_HEADERS => return fields(scratch, &response.headers),
+        method::READ_RESPONSE_HEADERS => write_fields(text, &response.headers),
         method::READ_RESPONSE_HEADER => field(text, &response.headers, payload),
         method::READ_RESPONSE_DURATION => {
             if let Some(duration) = exchange.sent.duration {
@@ -141,7 +136,7 @@ fn look(context: &Context, number: u32, payload: &[u8], scratch: &mut Scratch) -
         }
         method::READ_REQUEST_FULL_BODY => return body(exchange.request_body.bytes()),
         method::READ_REQUEST_HEADER => field(text, &request.headers, payload),
-        method::READ_REQUEST_HEADERS => return fields(scratch, &request.headers),
+        method::READ_REQUEST_HEADERS => write_fields(text, &request.headers),
         method::READ_REQUEST_URL => text.extend_from_slice(exchange.url().as_bytes()),
         method::READ_REQUEST_PATH => text.extend_from_slice(request.path.as_str().as_bytes()),
         method::READ_REQUEST_QUERY => {
@@ -179,11 +174,6 @@ fn body(bytes: Option<&Bytes>) -> Answer {
 
 fn number_into(text: &mut Vec<u8>, number: u64) {
     text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-fn fields(scratch: &mut Scratch, headers: &HeaderMap) -> Answer {
-    write_fields(&mut scratch.fields, headers);
-    Answer::Fields
 }
 
 fn field(text: &mut Vec<u8>, headers: &HeaderMap, name: &[u8]) {

@@ -1,11 +1,11 @@
 //! What a library may do: mutations, as [`Op`]s like those of every host, and the end of a phase.
 
-use super::headers::read_field;
 use super::mapped::Mapped;
 use super::misuse::Kind;
 use super::session::{Ended, Running, SessionState};
 use super::stream::{self, Written};
 use bytes::Bytes;
+use nylon_abi::fields::decode_field;
 use nylon_abi::{FfiBuffer, method, phase};
 use nylon_core::{Decision, Failure, FailureKind, Op, OpError};
 
@@ -106,7 +106,7 @@ fn op(number: u32, payload: &[u8]) -> Result<Op, Refused> {
         std::str::from_utf8(payload).map_err(|_| Refused(format!("{what} is not valid: it is not UTF-8")))
     };
     let field = || {
-        let (name, value) = read_field(payload)
+        let (name, value) = decode_field(payload)
             .map_err(|why| Refused(format!("the payload of method {number} is no HeaderKeyValue: {why}")))?;
         Ok::<_, Refused>((Op::header_name(name)?, Op::header_value(Bytes::copy_from_slice(value))?))
     };
