@@ -114,7 +114,7 @@ test-go: $(BUILT)
 
 # Most of them wait for processes that they started, so several run side by side.
 test-python: $(BUILT)
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/pytest -n $(JOBS)
 
 # ── the virtual environment ──
 

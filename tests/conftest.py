@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from support.origin import Origin
+from xdist.scheduler import LoadScopeScheduling
 
 
 def pytest_configure() -> None:
@@ -18,15 +21,20 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Says which tests stay together when several processes share them out (`--dist loadgroup`).
+class ByWhatIsShared(LoadScopeScheduling):
+    """Which tests stay together when several processes share them out (`-n`).
 
     A file does, since its tests share what was started for it; of the hosts' suite, all that runs on one host.
     """
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        host = callspec.params.get("host") if callspec else None
-        item.add_marker(pytest.mark.xdist_group(f"host {host}" if host else item.nodeid.partition("::")[0]))
+
+    def _split_scope(self, nodeid: str) -> str:
+        on_host = re.match(r"tests/hosts/.*\[([a-z]+(?:-[a-z]+(?=[-\]]))?)", nodeid)
+        return f"host {on_host[1]}" if on_host else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByWhatIsShared:
+    return ByWhatIsShared(config, log)
 
 
 @pytest.fixture
