@@ -13,7 +13,7 @@ mod streaming;
 mod waiting;
 mod writing;
 
-use nylon_plugin::{Plugin, export_plugin};
+use nylon_plugin::{Plugin, Result, export_plugin};
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,7 +25,13 @@ struct Initialized {
     config: Arc<Value>,
 }
 
-fn plugin(config: Value) -> Plugin {
+/// `config.refuse` says why there is to be no plugin: an `error`, or a `panic`.
+fn plugin(config: Value) -> Result<Plugin> {
+    let refusal = &config["refuse"];
+    assert!(refusal["panic"].is_null(), "{}", refusal["panic"]);
+    if let Some(why) = refusal["error"].as_str() {
+        return Err(why.into());
+    }
     static TIMES: AtomicU32 = AtomicU32::new(0);
     let times = TIMES.fetch_add(1, Ordering::SeqCst) + 1;
     let plugin = reading::register(Plugin::new(), Initialized { times, config: Arc::new(config) });
@@ -35,7 +41,7 @@ fn plugin(config: Value) -> Plugin {
     let plugin = bodies::register(plugin);
     let plugin = sessions::register(plugin);
     let plugin = waiting::register(plugin);
-    streaming::register(plugin)
+    Ok(streaming::register(plugin))
 }
 
 export_plugin!(plugin);
