@@ -68,8 +68,8 @@ class Isolated:
     @property
     def status(self) -> dict[str, Any]:
         """What `nylon status` says of the plugin."""
-        (plugin,) = self.gateway.status()["plugins"]
-        return dict(plugin)
+        plugins = self.gateway.status().get("plugins", [])
+        return dict(*plugins)
 
     @property
     def pids(self) -> list[int]:

@@ -28,6 +28,9 @@ def begin(config: dict[str, Any] | None) -> None:
     config = config or {}
     if config.get("raise"):
         raise RuntimeError("the port is taken")
+    if hangs := config.get("hang"):
+        Path(hangs).touch()
+        time.sleep(60)
     if how := config.get("die"):
         WAYS[how]()
     if record := config.get("record"):

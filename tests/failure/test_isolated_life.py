@@ -18,7 +18,7 @@ from support.configs import Config
 from support.processes import GatewayProcess
 from support.waiting import eventually
 
-from nylon import ConfigError, Gateway, NylonPlugin, PluginError
+from nylon import ConfigError, Gateway, GatewayError, NylonPlugin, PluginError
 from nylon.control_command import described
 
 MIB = 1 << 20
@@ -247,4 +247,15 @@ def test_gateway_can_be_started_again() -> None:
     for _ in range(2):
         with gateway:
             assert Isolated(gateway).get("pid").status == 200
+        assert psutil.Process().children() == []
+
+
+def test_stop_does_not_wait_for_processes_that_a_reload_still_starts(tmp_path: Path) -> None:
+    hang = {"config": {"hang": str(tmp_path / "hangs")}}
+    with isolated(PID) as running, ThreadPoolExecutor(1) as pool:
+        reload = pool.submit(running.gateway.reload, isolated_config(PID, plugin=hang))
+        eventually((tmp_path / "hangs").exists, "an initialize that hangs")
+        running.gateway.stop()
+        with pytest.raises(GatewayError, match="stopped"):
+            reload.result(10)
         assert psutil.Process().children() == []

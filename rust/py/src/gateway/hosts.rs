@@ -21,6 +21,7 @@ use pyo3::types::PyDict;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// One plugin's host, and all that it was made from.
@@ -62,6 +63,8 @@ pub(super) struct Ingredients<'a, 'py> {
     pub(super) brokers: &'a HashMap<String, String>,
     /// The hosts of the plan before.
     pub(super) before: &'a [Arc<Hosted>],
+    /// Somebody waits for the gateway to be stopped: no plugin needs to be waited for any more.
+    pub(super) stopping: &'a AtomicBool,
 }
 
 /// The hosts of one plan.
@@ -254,7 +257,9 @@ impl Ingredients<'_, '_> {
             "native" => self.refused(plugin, &why),
             _ => blame(self.py, plugin, ErrorClass::PluginError.error(self.py, why)),
         };
-        let host = isolated::start(self.py, plugin, kind, isolation, told, &entries, blamed)?;
+        let mut order = told;
+        order["entries"] = serde_json::json!(entries);
+        let host = isolated::start(self.py, plugin, kind, isolation, order, self.stopping, blamed)?;
         Ok(Arc::new(Hosted::new(plugin, Arc::new(host), recipe)))
     }
 

@@ -11,9 +11,13 @@ use nylon_config::plan::{CallbackMemory, Execution, Isolation, Plan, Plugin, Pyt
 use nylon_gateway::plugin::process::{ProcessHost, ProcessSettings, Unstarted};
 use pyo3::prelude::*;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// How long a start may take before it is said that it does.
+const LONG: Duration = Duration::from_secs(10);
 
 /// What the processes of a Python plugin run.
 pub(super) fn python_recipe(
@@ -65,14 +69,12 @@ pub(super) fn start(
     plugin: &Plugin,
     kind: &'static str,
     isolation: Isolation,
-    recipe: Value,
-    entries: &BTreeSet<&str>,
+    mut recipe: Value,
+    stopping: &AtomicBool,
     blamed: impl Fn(String) -> PyErr,
 ) -> PyResult<ProcessHost> {
     let (program, path) = interpreter(py)?;
-    let mut recipe = recipe;
     recipe["path"] = json!(path);
-    recipe["entries"] = json!(entries);
     let settings = ProcessSettings {
         name: plugin.name.clone(),
         kind,
@@ -86,6 +88,8 @@ pub(super) fn start(
     };
     let cannot = |error| blamed(format!("its processes cannot be started: {error}"));
     let mut starting = py.detach(|| ProcessHost::start(settings)).map_err(cannot)?;
+    let begun = Instant::now();
+    let mut told = false;
     let started = loop {
         match py.detach(|| starting.wait(SLICE)) {
             Ok(true) => return Ok(starting.into_host()),
@@ -94,6 +98,12 @@ pub(super) fn start(
         }
         if let Err(interrupt) = py.check_signals() {
             break interrupt;
+        }
+        if stopping.load(Relaxed) {
+            break ErrorClass::GatewayError.error(py, "the gateway is stopped");
+        }
+        if begun.elapsed() > LONG && !std::mem::replace(&mut told, true) {
+            tracing::warn!(plugin = plugin.name, "processes of the plugin still start after {LONG:?}");
         }
     };
     py.detach(|| drop(starting));

@@ -149,8 +149,15 @@ impl GatewayCore {
         }
         self.stopping.store(false, Ordering::Relaxed);
         let plan = self.configured().plan;
-        let hosts =
-            Ingredients { py, plan: &plan, objects: plugins, brokers: &brokers, before: &[] }.hosts()?;
+        let hosts = Ingredients {
+            py,
+            plan: &plan,
+            objects: plugins,
+            brokers: &brokers,
+            before: &[],
+            stopping: &self.stopping,
+        }
+        .hosts()?;
         for warning in hosts.all.iter().filter_map(|hosted| hosted.warning()) {
             tracing::warn!("{warning}");
         }
@@ -195,8 +202,14 @@ impl GatewayCore {
         let now = self.configured();
         let next = next.configured();
         let mut warnings = unchangeable(&running.started_with, &next.plan);
-        let ingredients =
-            Ingredients { py, plan: &next.plan, objects: plugins, brokers: &brokers, before: &before.hosted };
+        let ingredients = Ingredients {
+            py,
+            plan: &next.plan,
+            objects: plugins,
+            brokers: &brokers,
+            before: &before.hosted,
+            stopping: &self.stopping,
+        };
         let hosts = ingredients.hosts()?;
         warnings.extend(hosts.all.iter().filter_map(|hosted| hosted.missing()));
         let started: Vec<Arc<Hosted>> = hosts.new_since(&before.hosted).cloned().collect();

@@ -133,7 +133,11 @@ impl Running<'_> {
                     };
                 }
                 Heard::Gone | Heard::Missed if settled => return Err(homeless(&child)),
-                Heard::Missed => session.home = None,
+                Heard::Missed => {
+                    session.home = None;
+                    // Its end is seen here before the thread that reads has seen it: nobody is to be sent there again.
+                    child.end();
+                }
                 Heard::Gone => {
                     session.home = None;
                     if !self.policy.idempotent || retries >= self.policy.retry.max {
