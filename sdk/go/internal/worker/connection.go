@@ -16,6 +16,8 @@ const (
 	// its broker.
 	firstPause   = 50 * time.Millisecond
 	longestPause = 500 * time.Millisecond
+	// remindEvery is how often the log says that the broker is still away.
+	remindEvery = 30 * time.Second
 	// pingEvery is how often the broker is asked whether it is there; one that does not answer three times is left.
 	pingEvery = time.Second
 )
@@ -40,6 +42,7 @@ func (w *Worker) connect() error {
 		nats.DisconnectErrHandler(w.onDisconnected),
 		nats.ReconnectHandler(w.onReconnected),
 		nats.ConnectHandler(w.onReconnected),
+		nats.ReconnectErrHandler(w.onStillAway),
 		nats.ClosedHandler(w.onClosed),
 		nats.ErrorHandler(w.onError),
 	}, w.Connect...)
@@ -102,8 +105,17 @@ func (w *Worker) hold(held bool) {
 
 func (w *Worker) onDisconnected(_ *nats.Conn, err error) {
 	w.hold(true)
+	w.reminded.Store(int64(time.Since(started)))
 	if err != nil {
 		w.log.Warn("lost the broker; reconnecting", "servers", w.servers(), "error", err)
+	}
+}
+
+// onStillAway is told of each attempt that failed, and says so now and then: the reason may be one that no waiting helps.
+func (w *Worker) onStillAway(_ *nats.Conn, err error) {
+	said, at := w.reminded.Load(), int64(time.Since(started))
+	if at-said >= int64(remindEvery) && w.reminded.CompareAndSwap(said, at) {
+		w.log.Warn("still no broker", "servers", w.servers(), "error", err)
 	}
 }
 

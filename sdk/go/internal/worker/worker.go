@@ -79,6 +79,7 @@ type Worker struct {
 	once     sync.Once
 	watch    watch
 	catching atomic.Bool
+	reminded atomic.Int64
 	owners   sync.WaitGroup
 	counters counters
 
