@@ -11,11 +11,12 @@ pub fn two_go_libraries(plugin: &str, other: &str) -> String {
     )
 }
 
-/// What to say of a plugin in Go of which an earlier version is in this process.
-pub(super) fn earlier_go_library(plugin: &str) -> String {
+/// What to say of a plugin in Go beside a library of `other` that nobody uses any more, or not for long: the plugin's own
+/// earlier one, or that of a plugin that is gone.
+pub(super) fn earlier_go_library(plugin: &str, other: &str) -> String {
+    let whose = if plugin == other { "its earlier library".to_owned() } else { format!("that of `{other}`") };
     format!(
-        "plugin `{plugin}` is written in Go, so its earlier library cannot be unloaded and stays in memory beside the \
-         new one, with a runtime of its own: that is not safe for long; give the plugin `isolation: process`, or start \
-         the gateway again"
+        "plugin `{plugin}` is written in Go, and {whose} cannot be unloaded, so it stays in memory with a runtime of its \
+         own: that is not safe for long; give the plugin `isolation: process`, or start the gateway again"
     )
 }

@@ -115,11 +115,13 @@ impl NativeHost {
 
     /// What is doubtful about the library beside others of this process.
     pub fn warning(&self) -> Option<String> {
-        let other = self.mapped.other_in_go()?.origin();
-        Some(if other.plugin == self.name && other.file == self.mapped.origin().file {
-            earlier_go_library(&self.name)
+        let other = self.mapped.other_in_go()?;
+        let plugin = &other.origin().plugin;
+        let going = *plugin == self.name || other.is_idle();
+        Some(if going {
+            earlier_go_library(&self.name, plugin)
         } else {
-            two_go_libraries(&self.name, &other.plugin)
+            two_go_libraries(&self.name, plugin)
         })
     }
 

@@ -209,6 +209,11 @@ impl Mapped {
         all().find(|other| self.origin.go && other.origin.go && !std::ptr::eq(*other, self))
     }
 
+    /// Whether it is shut down and stays.
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle.load(Ordering::Acquire)
+    }
+
     pub(super) fn origin(&self) -> &Origin {
         &self.origin
     }
