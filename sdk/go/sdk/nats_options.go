@@ -97,6 +97,12 @@ func (o *natsOptions) settings(servers, group string) (worker.Settings, error) {
 	case o.drainTimeout < 0:
 		return settings, fmt.Errorf("the drain timeout is %v: it is at least 0", o.drainTimeout)
 	}
+	for _, server := range settings.Servers {
+		// Not with the error's own words, which would show a password.
+		if parsed, err := url.Parse(withScheme(server)); err != nil || parsed.Host == "" {
+			return settings, fmt.Errorf("the server %q is not a URL such as nats://localhost:4222", worker.WithoutUser(server))
+		}
+	}
 	who, err := o.who(settings.Servers)
 	if err != nil {
 		return settings, err
@@ -111,9 +117,7 @@ func (o *natsOptions) who(servers []string) ([]nats.Option, error) {
 	given := *o
 	inURL := false
 	for _, server := range servers {
-		if parsed, err := url.Parse(server); err == nil && parsed.User != nil {
-			inURL = true
-		}
+		inURL = inURL || worker.WithoutUser(server) != server
 	}
 	if !inURL && given.user == "" && given.password == "" && given.token == "" && given.credentials == "" && given.nkey == "" {
 		given.user, given.password = os.Getenv("NATS_USER"), os.Getenv("NATS_PASSWORD")
@@ -125,6 +129,7 @@ func (o *natsOptions) who(servers []string) ([]nats.Option, error) {
 		ways = append(ways, "a user in the servers' URLs")
 	}
 	if given.user != "" || given.password != "" {
+		given.user, given.password = first(given.user, os.Getenv("NATS_USER")), first(given.password, os.Getenv("NATS_PASSWORD"))
 		if given.user == "" || given.password == "" {
 			return nil, errors.New("user and password (NATS_USER, NATS_PASSWORD) belong together")
 		}
@@ -186,6 +191,14 @@ func (o *natsOptions) secure() ([]nats.Option, error) {
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
 	}
 	return []nats.Option{nats.Secure(config)}, nil
+}
+
+// withScheme is a server's URL as nats.go completes it.
+func withScheme(server string) string {
+	if strings.Contains(server, "://") {
+		return server
+	}
+	return "nats://" + server
 }
 
 func first(values ...string) string {

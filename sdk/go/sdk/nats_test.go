@@ -59,6 +59,11 @@ func TestWhatIsGivenWinsOverTheEnvironment(t *testing.T) {
 		strings.Join(settings.Servers, " ") != "nats://c:3" {
 		t.Errorf("%v %q, %v", settings.Servers, settings.Group, err)
 	}
+	t.Setenv("NATS_PASSWORD", "the other half")
+	if _, err = settingsOf(t, "nats://c:3", "g", WithUser("u", "")); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("NATS_PASSWORD", "")
 	t.Setenv("NATS_TOKEN", "t0ken")
 	for name, options := range map[string][]NatsOption{"none": nil, "a user": {WithUser("u", "p")}} {
 		if settings, err = settingsOf(t, "nats://c:3", "g", options...); err != nil || len(settings.Connect) != 1 {
@@ -83,6 +88,7 @@ func TestSettingsThatCannotWorkAreErrorsThatNameThem(t *testing.T) {
 	}{
 		"no group":              {"", "", WithConcurrency(1), "NATS_GROUP"},
 		"no servers":            {" , ", "g", WithConcurrency(1), "servers"},
+		"no URL":                {"nats://u:s3cret@a:no-port", "g", WithConcurrency(1), "nats://a:no-port"},
 		"no concurrency":        {"", "g", WithConcurrency(0), "concurrency"},
 		"a negative drain":      {"", "g", WithDrainTimeout(-1), "drain timeout"},
 		"half a user":           {"", "g", WithUser("u", ""), "NATS_PASSWORD"},
@@ -101,6 +107,8 @@ func TestSettingsThatCannotWorkAreErrorsThatNameThem(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		} else if !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", name, err)
+		} else if strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: the error tells the password", name)
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/url"
 	"strings"
 	"time"
 
@@ -69,13 +68,18 @@ func waitingHelps(err error) bool {
 func (w *Worker) servers() string {
 	plain := make([]string, len(w.Servers))
 	for i, server := range w.Servers {
-		plain[i] = server
-		if parsed, err := url.Parse(server); err == nil && parsed.User != nil {
-			parsed.User = nil
-			plain[i] = parsed.String()
-		}
+		plain[i] = WithoutUser(server)
 	}
 	return strings.Join(plain, ",")
+}
+
+// WithoutUser is a server's URL without user and password, as it may stand in a log.
+func WithoutUser(server string) string {
+	scheme, rest := "", server
+	if at := strings.Index(server, "://"); at >= 0 {
+		scheme, rest = server[:at+3], server[at+3:]
+	}
+	return scheme + rest[strings.LastIndex(rest, "@")+1:]
 }
 
 func (w *Worker) maxPayload() int {

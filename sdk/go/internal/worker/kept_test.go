@@ -162,3 +162,18 @@ func TestAGapBetweenMarksIsAStall(t *testing.T) {
 		t.Error("what comes now is suspect too")
 	}
 }
+
+func TestNoLogShowsAPassword(t *testing.T) {
+	for server, plain := range map[string]string{
+		"nats://localhost:4222":         "nats://localhost:4222",
+		"tls://user:p%40ss@host:4222":   "tls://host:4222",
+		"user:p@ss@host:4222":           "host:4222",
+		"nats://token@[::1]:4222":       "nats://[::1]:4222",
+		"localhost":                     "localhost",
+		"nats://user:pass@host:no-port": "nats://host:no-port",
+	} {
+		if got := WithoutUser(server); got != plain {
+			t.Errorf("%s became %s", server, got)
+		}
+	}
+}
