@@ -136,7 +136,7 @@ impl Ingredients<'_, '_> {
                     file: file.clone(),
                     callback_memory: *callback_memory,
                     config: plugin.config.clone(),
-                    code: code(file),
+                    code: self.py.detach(|| code(file)),
                 };
                 if let Some(known) = known
                     && known.recipe.is_same_as(&recipe)
@@ -236,9 +236,10 @@ impl Ingredients<'_, '_> {
                 }
                 ("python", isolated::python_recipe(self.plan, plugin, source, *execution, *threads))
             }
-            PluginKind::Native { file, callback_memory } => {
-                ("native", isolated::native_recipe(self.plan, plugin, file, *callback_memory))
-            }
+            PluginKind::Native { file, callback_memory } => (
+                "native",
+                self.py.detach(|| isolated::native_recipe(self.plan, plugin, file, *callback_memory)),
+            ),
             // Validation refuses it.
             PluginKind::Messaging { .. } => {
                 return Err(self.refused(plugin, "workers are processes of their own already"));
