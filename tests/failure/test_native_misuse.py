@@ -44,7 +44,7 @@ def configuration(origin: Address) -> Config:
     library = str(c_library(SOURCE))
     paths = [
         *(chain(entry, f"one/{entry}") for entry in PLAIN),
-        *(chain(entry, f"one/{entry}", **SHORT) for entry in ("never", "late")),
+        *(chain(entry, f"one/{entry}", **SHORT) for entry in ("never", "late", "stuck")),
         chain("race", "one/race"),
         chain("foreign", "one/tells", "two/foreign"),
         chain("many", *["one/fine"] * 500),
@@ -209,6 +209,15 @@ def test_a_session_that_stays_inside_the_library_holds_no_other_one_up(site: Sit
         eventually(lambda: site.figures()["sessions"] == 1, "the reader's session")
         assert site.found("holder") == "held"
         assert reading.result() == "read"
+
+
+def test_a_call_that_does_not_return_is_told_of_and_its_decision_comes_too_late(
+    site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert site.get("stuck").status == 504
+    told = [line for line in capfd.readouterr().err.splitlines() if "a native library is stuck" in line]
+    assert len(told) == 1
+    assert "request_filter" in told[0] and "stuck" in told[0].split("event_stream")[0]
 
 
 def test_a_stream_that_fails_beside_a_later_phase_is_broken_off_and_the_phase_goes_on(site: Site) -> None:

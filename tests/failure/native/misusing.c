@@ -314,6 +314,13 @@ static void holder(uint32_t sid) {
     next(sid);
 }
 
+/* Stays inside event_stream, long after its time, until it is told of. */
+static void stuck(uint32_t sid) {
+    const struct timespec pause = {2, 500000000};
+    nanosleep(&pause, NULL);
+    next(sid);
+}
+
 static const struct {
     const char *name;
     behaviour *does;
@@ -338,6 +345,7 @@ static const struct {
     {"late-answers", late_answers},
     {"several-threads", several_threads},
     {"race", race},
+    {"stuck", stuck},
     {"fails-beside", fails_beside},
     {"for-ever", for_ever},
     {"meet", meet},

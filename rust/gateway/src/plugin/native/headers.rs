@@ -29,7 +29,7 @@ pub(super) fn write_fields(out: &mut Vec<u8>, headers: &HeaderMap) {
 mod tests {
     use super::*;
     use http::{HeaderName, HeaderValue};
-    use nylon_abi::fields::decode_fields;
+    use nylon_abi::fields::{decode_field, decode_fields, encode_field};
     use proptest::prelude::*;
 
     fn values() -> impl Strategy<Value = HeaderValue> {
@@ -43,6 +43,37 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_field_reads_as_it_was_written(name: Vec<u8>, value: Vec<u8>) {
+            let bytes = encode_field(&name, &value);
+            prop_assert_eq!(decode_field(&bytes), Ok((&name[..], &value[..])));
+        }
+
+        #[test]
+        fn bytes_of_any_kind_are_read_or_refused(bytes: Vec<u8>) {
+            let _ = (decode_field(&bytes), decode_fields(&bytes));
+        }
+
+        #[test]
+        fn a_damaged_field_is_read_within_its_bytes_or_refused(
+            name in "[a-z]{1,9}",
+            value in "[ -~]{0,30}",
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            kept in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = encode_field(name.as_bytes(), value.as_bytes());
+            for (place, byte) in damage {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            let kept = kept.index(bytes.len() + 1);
+            for part in [&bytes[..], &bytes[..kept]] {
+                if let Ok((name, value)) = decode_field(part) {
+                    prop_assert!(name.len() <= part.len() && value.len() <= part.len());
+                }
+            }
+        }
+
         #[test]
         fn a_list_has_each_name_once_with_all_its_values(
             lines in proptest::collection::vec((names(), values()), 0..20),
