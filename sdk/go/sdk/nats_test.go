@@ -126,6 +126,16 @@ func TestTLSThatIsAskedForIsInsistedOn(t *testing.T) {
 	}
 }
 
+func TestTheVersionIsThatOfTheRepository(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "Cargo.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "\nversion = \""+Version+"\"\n") {
+		t.Errorf("Cargo.toml does not say %s", Version)
+	}
+}
+
 // log is a logger whose text can be read while it is written.
 type log struct {
 	mu   sync.Mutex

@@ -147,13 +147,15 @@ func (w *Worker) Serve(plugin Plugin) error {
 	w.mu.Lock()
 	w.serving = true
 	w.mu.Unlock()
-	// Without a broker now, the reconnect announces.
+	text := "serving"
 	if w.conn.IsConnected() && w.conn.Flush() == nil {
 		if err := w.announce(); err != nil {
 			return err
 		}
+	} else {
+		text = "to serve once there is a broker" // which announces then
 	}
-	w.log.Info("serving", "group", w.Group, "servers", w.servers(), "worker", w.ID, "concurrency", w.Concurrency,
+	w.log.Info(text, "group", w.Group, "servers", w.servers(), "worker", w.ID, "concurrency", w.Concurrency,
 		"entries", w.names())
 	return nil
 }
