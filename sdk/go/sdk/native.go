@@ -182,7 +182,7 @@ func (s *nativeSession) Close() {
 // over ends what began before: the response is sent, or the client is gone, or the session is closed.
 func (s *nativeSession) over(ended bool) {
 	s.mu.Lock()
-	s.sent, s.ended = true, ended
+	s.sent, s.ended = true, s.ended || ended
 	waits := s.waits
 	s.waits = nil
 	s.answered.Broadcast()
@@ -216,51 +216,65 @@ func (c *nativeCall) read(method uint32, name string) ([]byte, error) {
 	s := c.nativeSession
 	s.reading.Lock()
 	defer s.reading.Unlock()
-	answer, err := s.ask(method, name, c.inline)
-	if err != nil || len(answer) == 0 || &answer[0] != &s.room[0] {
-		return answer, err
+	answer, late, err := s.ask(method, name, c.inline)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(answer) > 0 && &answer[0] == &s.room[0]:
+		return append([]byte(nil), answer...), nil
+	case len(answer) == 0 && late:
+		return nil, s.whyEmpty(c.inline)
 	}
-	return append([]byte(nil), answer...), nil
+	return answer, nil
+}
+
+// whyEmpty tells a body that is empty from one that could not be read: the gateway answers both with nothing, but the
+// latter has ended the phase, and then it answers everything so. A handler must not go on as if nobody had sent anything.
+func (s *nativeSession) whyEmpty(inline bool) error {
+	attempt, _, err := s.ask(abi.ReadAttempt, "", inline)
+	if err == nil && len(attempt) == 0 {
+		err = &BodyError{Text: "the gateway could not read the body, and the phase has failed: its log says why"}
+	}
+	return err
 }
 
 func (c *nativeCall) fields(method uint32) ([]field, error) {
 	s := c.nativeSession
 	s.reading.Lock()
 	defer s.reading.Unlock()
-	answer, err := s.ask(method, "", c.inline)
+	answer, _, err := s.ask(method, "", c.inline)
 	if err != nil {
 		return nil, err
 	}
 	return decodeFields(answer), nil
 }
 
-// ask is called under reading; what it returns may be the room.
-func (s *nativeSession) ask(method uint32, name string, inline bool) ([]byte, error) {
+// ask is called under reading; the answer may be in the room. late says that it had to be waited for.
+func (s *nativeSession) ask(method uint32, name string, inline bool) (answer []byte, late bool, err error) {
 	s.mu.Lock()
 	ended := s.ended
 	s.waiting = method
 	s.mu.Unlock()
 	if ended {
-		return nil, ErrContextClosed
+		return nil, false, ErrContextClosed
 	}
 	if answer, answered := s.gateway.Ask(method, []byte(name), s.room[:]); answered {
-		return answer, nil
+		return answer, false, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.waiting == method && !s.ended {
 		if inline {
 			s.waiting = 0
-			return nil, errInlineWait
+			return nil, false, errInlineWait
 		}
 		s.answered.Wait()
 	}
 	if s.waiting == method {
-		return nil, ErrContextClosed
+		return nil, false, ErrContextClosed
 	}
-	answer := s.answer
-	s.answer = nil
-	return answer, nil
+	answer, s.answer = s.answer, nil
+	return answer, true, nil
 }
 
 func (c *nativeCall) write(method uint32, name string, value []byte) error {

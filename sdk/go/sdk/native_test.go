@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -186,6 +187,26 @@ func TestALateAnswerOfAnotherReadIsNotTaken(t *testing.T) {
 	for _, want := range []string{"222 fresh", "1 "} {
 		if got := gateway.next(t); got != want {
 			t.Errorf("got %q", got)
+		}
+	}
+}
+
+func TestABodyThatCouldNotBeReadIsNoEmptyBody(t *testing.T) {
+	for attempt, want := range map[string]string{"1": "222 empty", "": "4 request_filter: panic: the gateway could not read"} {
+		gateway := begin(t, request(func(ctx *PhaseRequestFilter) {
+			if len(ctx.Request().Body()) == 0 {
+				ctx.Request().SetQuery("empty")
+			}
+			ctx.Next()
+		}), func(g *fakeGateway, method uint32) ([]byte, bool) {
+			if method == abi.ReadAttempt {
+				return []byte(attempt), true
+			}
+			go g.session.Answer(method, nil)
+			return nil, false
+		})
+		if got := gateway.next(t); !strings.HasPrefix(got, want) {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }
