@@ -57,7 +57,7 @@ def main() -> None:
     compiler("valgrind")
     program = cases()
     check("the C helper under memcheck", [*MEMCHECK, "--show-leak-kinds=all"], program)
-    check("the C helper under helgrind", HELGRIND, program, ROUNDS="100")
+    check("the C helper under helgrind", HELGRIND, program, ROUNDS="300")
     check("the native host under memcheck", MEMCHECK, host_tests())
     print("clean")
 

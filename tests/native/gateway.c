@@ -2,12 +2,16 @@
 #include "gateway.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
 enum { SESSIONS = 1 << 16, METHODS = 400, PATIENCE = 60 };
 
+/* Each session has a lock of its own: one for all would order the library's calls, and hide its races from the sanitizer. */
 static struct session {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
     char *told; /* what the library did in the phase that runs */
     bool over, asked, open;
 } sessions[SESSIONS];
@@ -17,9 +21,8 @@ static struct {
     size_t len;
 } answers[METHODS];
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static uint32_t last_sid;
+static pthread_rwlock_t answers_lock = PTHREAD_RWLOCK_INITIALIZER;
+static atomic_uint last_sid;
 
 static uint32_t u32_at(const uint8_t *p) { return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24; }
 
@@ -80,18 +83,23 @@ static void callback(const nylon_message *message) {
     CHECK(message->method < METHODS && message->phase <= NYLON_PHASE_LOGGING && (message->ptr || !message->len));
     struct session *session = &sessions[message->sid];
     if (reads(message->method)) {
-        pthread_mutex_lock(&lock);
-        nylon_message answer = {message->sid, 0, message->method, answers[message->method].bytes,
-                                answers[message->method].len};
-        bool now = answer.ptr != NULL;
-        if (!now) session->asked = true;
-        pthread_cond_broadcast(&changed);
-        pthread_mutex_unlock(&lock);
-        if (!answer.len) answer.ptr = NULL;
-        if (now) event_stream(&answer);
+        pthread_rwlock_rdlock(&answers_lock);
+        size_t len = answers[message->method].len;
+        uint8_t *copy = answers[message->method].bytes ? malloc(len + 1) : NULL;
+        if (copy) memcpy(copy, answers[message->method].bytes, len);
+        pthread_rwlock_unlock(&answers_lock);
+        if (copy) {
+            nylon_message answer = {message->sid, 0, message->method, len ? copy : NULL, len};
+            event_stream(&answer);
+            free(copy);
+            return;
+        }
+        pthread_mutex_lock(&session->lock);
+        session->asked = true;
+        pthread_mutex_unlock(&session->lock);
         return;
     }
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&session->lock);
     if (session->open) { /* what comes later is refused, and harmless */
         char *text = NULL;
         size_t len = 0;
@@ -103,17 +111,16 @@ static void callback(const nylon_message *message) {
         free(session->told);
         session->told = text;
         session->over = ends(message->method);
-        pthread_cond_broadcast(&changed);
+        pthread_cond_broadcast(&session->changed);
     }
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&session->lock);
 }
 
 uint32_t gateway_open(const char *entry) {
-    pthread_mutex_lock(&lock);
-    uint32_t sid = ++last_sid;
+    uint32_t sid = atomic_fetch_add_explicit(&last_sid, 1, memory_order_relaxed) + 1;
     CHECK(sid < SESSIONS);
+    CHECK(pthread_mutex_init(&sessions[sid].lock, NULL) == 0 && pthread_cond_init(&sessions[sid].changed, NULL) == 0);
     sessions[sid].open = true;
-    pthread_mutex_unlock(&lock);
     return register_session_stream(sid, entry, (uint32_t)strlen(entry), callback) ? sid : 0;
 }
 
@@ -126,12 +133,13 @@ char *gateway_await(uint32_t sid) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += PATIENCE;
-    pthread_mutex_lock(&lock);
-    while (!sessions[sid].over) CHECK(pthread_cond_timedwait(&changed, &lock, &until) == 0);
-    char *told = sessions[sid].told;
-    sessions[sid].told = NULL;
-    sessions[sid].over = false;
-    pthread_mutex_unlock(&lock);
+    struct session *session = &sessions[sid];
+    pthread_mutex_lock(&session->lock);
+    while (!session->over) CHECK(pthread_cond_timedwait(&session->changed, &session->lock, &until) == 0);
+    char *told = session->told;
+    session->told = NULL;
+    session->over = false;
+    pthread_mutex_unlock(&session->lock);
     return told;
 }
 
@@ -144,38 +152,38 @@ void gateway_expect(uint32_t sid, uint8_t phase, const char *expected) {
 }
 
 void gateway_close(uint32_t sid) {
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&sessions[sid].lock);
     sessions[sid].open = false;
     free(sessions[sid].told);
     sessions[sid].told = NULL;
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&sessions[sid].lock);
     close_session_stream(sid);
 }
 
 void gateway_answers(uint32_t method, const void *bytes, size_t len) {
-    pthread_mutex_lock(&lock);
+    pthread_rwlock_wrlock(&answers_lock);
     free(answers[method].bytes);
     answers[method].bytes = bytes ? malloc(len + 1) : NULL;
     if (bytes) memcpy(answers[method].bytes, bytes, len);
     answers[method].len = len;
-    pthread_mutex_unlock(&lock);
+    pthread_rwlock_unlock(&answers_lock);
 }
 
 void gateway_answers_text(uint32_t method, const char *text) { gateway_answers(method, text, strlen(text)); }
 
 void gateway_supply(uint32_t sid, const char *body) {
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&sessions[sid].lock);
     CHECK(sessions[sid].asked);
     sessions[sid].asked = false;
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&sessions[sid].lock);
     nylon_message answer = {sid, 0, NYLON_METHOD_READ_REQUEST_FULL_BODY, (const uint8_t *)body, strlen(body)};
     event_stream(&answer);
 }
 
 bool gateway_is_asked(uint32_t sid) {
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&sessions[sid].lock);
     bool asked = sessions[sid].asked;
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&sessions[sid].lock);
     return asked;
 }
 

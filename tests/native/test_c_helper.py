@@ -11,7 +11,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.native import INCLUDE, ROOT, SDK, STRICT, build_directory, compiler, run_compiler
+from support.native import (
+    INCLUDE,
+    ROOT,
+    SDK,
+    STRICT,
+    announced,
+    build_directory,
+    c_library,
+    compiler,
+    run_compiler,
+)
 
 HERE = Path(__file__).resolve().parent
 SANITIZERS = {
@@ -100,14 +110,22 @@ def test_a_plugin_in_cpp_uses_the_helper(tmp_path: Path) -> None:
             *(*includes(), tmp_path / "plugin.cpp", *objects, "-o", library),
         ]
     )
-    from support.native import announced
-
     assert announced(library) == {"greet"}
 
 
-def test_a_library_exports_the_abi_and_nothing_else() -> None:
-    from support.native import c_library
+def test_the_readmes_plugin_is_one(tmp_path: Path) -> None:
+    [whole] = [
+        block
+        for block in re.findall(
+            r"^```c\n(.*?)^```$", (SDK / "README.md").read_text(), re.MULTILINE | re.DOTALL
+        )
+        if "NYLON_PLUGIN" in block
+    ]
+    (tmp_path / "auth.c").write_text(whole)
+    assert announced(c_library(tmp_path / "auth.c", sdk=True)) == {"auth"}
 
+
+def test_a_library_exports_the_abi_and_nothing_else() -> None:
     library = c_library(*sorted((ROOT / "tests" / "hosts" / "native").glob("*.c")), sdk=True)
     symbols = subprocess.run(
         ["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True
