@@ -10,9 +10,7 @@ use super::fault::Fault;
 use super::image::{Image, Inode};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::ffi::c_void;
-use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -125,8 +123,11 @@ fn is_known(name: &Path) -> bool {
 }
 
 /// A copy of the library in memory, named after it, that nobody can change.
+#[cfg(target_os = "linux")]
 fn copy(path: &Path, image: &Image) -> std::io::Result<OwnedFd> {
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+    use std::io::Write;
+    use std::os::unix::ffi::OsStrExt;
     let name = path.file_name().map_or_else(Vec::new, |name| name.as_bytes().to_vec());
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Older kernels do not know that flag; there all such files can be executed.
@@ -135,6 +136,12 @@ fn copy(path: &Path, image: &Image) -> std::io::Result<OwnedFd> {
     file.write_all(&image.bytes)?;
     fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(OwnedFd::from(file))
+}
+
+/// Other systems have no such files.
+#[cfg(not(target_os = "linux"))]
+fn copy(_: &Path, _: &Image) -> std::io::Result<OwnedFd> {
+    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 /// The path, spelt as no library of this process is: by the same name the loader would give back the one that it has,

@@ -31,7 +31,7 @@ impl Threads {
             if known.len() >= MOST {
                 known.retain(|thread| lives(*thread));
             }
-            known.insert(rustix::thread::gettid().as_raw_nonzero().get());
+            known.insert(own_number());
         }
     }
 
@@ -54,6 +54,18 @@ impl Threads {
     fn known(&self) -> MutexGuard<'_, HashSet<i32>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The system's number of this thread.
+#[cfg(target_os = "linux")]
+fn own_number() -> i32 {
+    rustix::thread::gettid().as_raw_nonzero().get()
+}
+
+/// Elsewhere none can be looked for, so all are taken to live.
+#[cfg(not(target_os = "linux"))]
+fn own_number() -> i32 {
+    0
 }
 
 /// Whether a thread of this process has this number. Where nothing tells, it lives.
