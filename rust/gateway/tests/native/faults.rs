@@ -157,7 +157,24 @@ fn a_library_that_needs_what_is_not_there_says_what() {
          is needed)"
     );
     let path = shop.build("y.so", &source, &[]);
-    assert_eq!(fault(&path), "the system's loader refuses it: undefined symbol: needed");
+    assert_eq!(
+        fault(&path),
+        "it uses the symbol `needed`, which nothing defines: link it with what does (`-Wl,-z,defs` finds such symbols \
+         when it is built)"
+    );
+    // Built against a version of its neighbour that the one that is there does not have.
+    let script = shop.path("versions");
+    let versions = format!("-Wl,--version-script={}", shown(&script));
+    std::fs::write(&script, "NEEDED_2 { global: needed; };").expect("a file");
+    let flags = ["-Wl,-soname,libneeded.so", &versions];
+    let needed = shop.build("libneeded.so", "int needed(void) { return 1; }", &flags);
+    let path = shop.build("z.so", &source, &[shown(&needed), "-Wl,-rpath,$ORIGIN"]);
+    std::fs::write(&script, "NEEDED_1 { global: needed; };").expect("a file");
+    shop.build("libneeded.so", "int needed(void) { return 1; }", &flags);
+    assert_eq!(
+        fault(&path),
+        "it needs newer libraries than this system has (NEEDED_2): build it on a system that is not newer than this one"
+    );
 }
 
 #[test]

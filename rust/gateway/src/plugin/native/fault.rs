@@ -45,6 +45,17 @@ pub enum Fault {
         "a library that it needs is missing: {0} (install it, or link it into the plugin; `ldd` lists what is needed)"
     )]
     Dependency(String),
+    /// It uses a symbol that nothing defines.
+    #[error(
+        "it uses the symbol `{0}`, which nothing defines: link it with what does (`-Wl,-z,defs` finds such symbols when it \
+         is built)"
+    )]
+    Undefined(String),
+    /// It is built for newer libraries than this system has.
+    #[error(
+        "it needs newer libraries than this system has ({0}): build it on a system that is not newer than this one"
+    )]
+    TooNew(String),
     /// The system's loader refuses it.
     #[error("the system's loader refuses it: {0}")]
     Refused(String),

@@ -167,6 +167,13 @@ fn refusal(error: &libloading::Error, name: &Path) -> Fault {
     let text = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     let own = name.display().to_string();
     let text = text.strip_prefix(&format!("{own}: ")).unwrap_or(&text).to_owned();
+    if let Some(symbol) = text.strip_prefix("undefined symbol: ") {
+        // A version may follow: `name, version NAME`.
+        return Fault::Undefined(symbol.split(',').next().unwrap_or(symbol).to_owned());
+    }
+    if let Some(version) = text.split_once("version `").and_then(|(_, rest)| rest.split_once("' not found")) {
+        return Fault::TooNew(version.0.to_owned());
+    }
     match text.split_once(": cannot open shared object file") {
         Some((needed, _)) if needed != own => Fault::Dependency(needed.to_owned()),
         _ => Fault::Refused(text),
