@@ -1,6 +1,6 @@
 //! What goes when a library is unloaded, and what has to stay.
 
-use crate::building::{PLUGIN, Workshop};
+use crate::building::{PLUGIN, Workshop, shown};
 use crate::gateway::eventually;
 use nylon_abi::FfiBuffer;
 use nylon_config::plan::CallbackMemory;
@@ -48,13 +48,12 @@ fn calling(shop: &Workshop, name: &str, version: u32, joins: bool) -> std::path:
     shop.build(name, &format!("{types}{CALLING}{functions}{version}"), &["-pthread"])
 }
 
+fn settings() -> NativeSettings {
+    NativeSettings { name: "x".to_owned(), config: String::new(), callback_memory: CallbackMemory::Plugin }
+}
+
 fn load(file: &Path) -> NativeHost {
-    let settings = NativeSettings {
-        name: "x".to_owned(),
-        config: String::new(),
-        callback_memory: CallbackMemory::Plugin,
-    };
-    NativeHost::load(file, settings, None).expect("it loads")
+    NativeHost::load(file, settings(), None).expect("it loads")
 }
 
 /// Runs a plugin until its thread has called, and ends it.
@@ -101,6 +100,22 @@ fn shutdown_that_never_returns_is_not_waited_for() {
     assert_eq!(left_of("stuck"), (1, 1));
     load(&path).shutdown(Duration::ZERO);
     assert_eq!(left_of("stuck"), (2, 2));
+}
+
+#[test]
+fn library_that_is_bound_to_its_place_is_initialized_again_there_and_unloaded_in_the_end() {
+    let shop = Workshop::new();
+    let needed = shop.build("libbeside.so", "int needed(void) { return 1; }", &["-Wl,-soname,libbeside.so"]);
+    let more = "int needed(void); uint32_t nylon_abi_version(void) { return needed() + 1; }";
+    let flags = [shown(&needed), "-Wl,-rpath,$ORIGIN"];
+    let path = shop.build("in-its-place.so", &format!("{PLUGIN}{more}"), &flags);
+    let first = load(&path);
+    let second = NativeHost::load(&path, settings(), Some(&first)).expect("it is initialized again");
+    first.shutdown(Duration::from_secs(5));
+    assert_eq!(left_of("in-its-place").0, 1);
+    assert!(second.entry("auth").is_ok());
+    second.shutdown(Duration::from_secs(5));
+    assert_eq!(left_of("in-its-place").0, 0);
 }
 
 #[test]

@@ -77,15 +77,18 @@ pub(super) struct Origin {
 }
 
 impl Origin {
+    /// Whether it is better to use it again than to load it once more: that would leave more in memory, or fail.
+    fn is_shared(&self) -> bool {
+        self.once || self.stays().is_some()
+    }
+
     /// Why it cannot be unloaded, where that is known from the first.
     fn stays(&self) -> Option<&'static str> {
         if self.go {
             return Some("a Go runtime cannot be unloaded");
         }
-        if self.version < 2 {
-            return Some("a library for version 1 of the ABI does not promise that its threads have ended");
-        }
-        self.once.then_some("it could not be loaded beside itself again")
+        let unsure = "a library for version 1 of the ABI does not promise that its threads have ended";
+        (self.version < 2).then_some(unsure)
     }
 }
 
@@ -192,7 +195,7 @@ impl Mapped {
             let origin = &mapped.origin;
             (&*origin.file, origin.fingerprint, mapped.frees) == (file, fingerprint, frees)
         };
-        if let Some(before) = before.filter(fits).filter(|before| before.origin.stays().is_some()) {
+        if let Some(before) = before.filter(fits).filter(|before| before.origin.is_shared()) {
             return Some(before);
         }
         let claim = |mapped: &&'static Mapped| {
