@@ -34,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How long a process whose socket has ended may take to be gone (writing a core, say) before it is killed.
 const LEAVE: Duration = Duration::from_secs(2);
 /// What there is for it at least to end after it was told to.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// When a host ends; none as long as it runs.
 pub(super) type Ending = watch::Receiver<Option<Instant>>;
