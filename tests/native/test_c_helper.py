@@ -11,6 +11,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.client import fetch
+from support.configs import gateway_config, route
 from support.native import (
     INCLUDE,
     ROOT,
@@ -22,6 +24,8 @@ from support.native import (
     compiler,
     run_compiler,
 )
+from support.origin import Origin
+from support.processes import GatewayProcess
 
 HERE = Path(__file__).resolve().parent
 SANITIZERS = {
@@ -123,6 +127,19 @@ def test_the_readmes_plugin_is_one(tmp_path: Path) -> None:
     ]
     (tmp_path / "auth.c").write_text(whole)
     assert announced(c_library(tmp_path / "auth.c", sdk=True)) == {"auth"}
+
+
+@pytest.mark.parametrize("callback_memory", ["plugin", "host"])
+def test_either_owner_of_callback_memory_is_right(origin: Origin, callback_memory: str) -> None:
+    library = c_library(*sorted((ROOT / "tests" / "hosts" / "native").glob("*.c")), sdk=True)
+    plugin = {"name": "plugin", "type": "ffi", "file": str(library), "callback_memory": callback_memory}
+    middleware = [{"plugin": "plugin", "entry": "write-headers"}]
+    with GatewayProcess(
+        gateway_config(origin.address, [route("/x", middleware=middleware)], plugins=[plugin])
+    ) as gateway:
+        for _ in range(20):
+            assert fetch(gateway.address, "GET", "/x", {"x-popped": "p"}).status == 200
+    assert {received.header("x-popped-was") for received in origin.received("/x")} == {"p"}
 
 
 def test_a_library_exports_the_abi_and_nothing_else() -> None:

@@ -1,5 +1,5 @@
 //! `include/nylon.h` says in C what this crate says in Rust: a C compiler prints the header's numbers and the layout of a
-//! message, and whatever stands on one side alone, or differs, fails here.
+//! message, and whatever stands on one side alone, or differs, fails here. So does the table of docs/native-abi.md.
 
 use nylon_abi::FfiBuffer;
 use std::collections::BTreeMap;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const HEADER: &str = include_str!("../../../include/nylon.h");
+const PAGE: &str = include_str!("../../../docs/native-abi.md");
 const SOURCE: &str = include_str!("../src/lib.rs");
 
 fn root() -> PathBuf {
@@ -124,4 +125,20 @@ fn a_message_has_the_same_layout_in_c_and_in_rust() {
 #[test]
 fn a_message_has_the_same_layout_in_cpp_and_in_rust() {
     assert_eq!(layout_in("c++", "-std=c++11", "cpp", "alignof"), layout_in_rust());
+}
+
+/// The numbers of the page's table, with their names as the header spells them; `(2)` marks are no part of a name.
+fn numbers_on_the_page() -> BTreeMap<String, u64> {
+    let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    let numbers = rows.filter_map(|(number, rest)| Some((number.parse().ok()?, rest.split(" | ").next()?)));
+    let name = |text: &str| text.trim_end_matches(" (2)").to_ascii_uppercase();
+    numbers.map(|(number, text)| (format!("NYLON_METHOD_{}", name(text)), number)).collect()
+}
+
+#[test]
+fn every_number_is_the_same_on_the_page_and_in_rust() {
+    let mut rust = numbers_in_rust();
+    // The page has those of WebSocket as ranges.
+    rust.retain(|name, _| name.starts_with("NYLON_METHOD_") && !name.contains("WEBSOCKET"));
+    assert_eq!(numbers_on_the_page(), rust);
 }
