@@ -9,6 +9,8 @@
 pub mod watchdog;
 /// Between a handler that writes a response and whoever takes it.
 pub mod pipe;
+/// How it is taken.
+pub mod pull;
 /// Plugins that are shared libraries.
 pub mod native;
 /// Plugins on workers, over NATS.

@@ -4,24 +4,19 @@ use super::mapped;
 use super::session::{Ended, Opened, SessionState};
 use crate::plugin::ResponseStream;
 use crate::plugin::pipe::{Pipe, Room, Unwritten};
+use crate::plugin::pull::{Pull, Pulled, Reader};
 use bytes::Bytes;
 use nylon_abi::method;
 use nylon_core::{Context as PhaseContext, Failure, FailureKind};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::{Sleep, sleep};
-
-/// Bytes that are handed on at once.
-const MOST: usize = 128 * 1024;
 
 /// What stands between handler and client.
 #[derive(Default)]
 pub(super) struct Outlet {
     pipe: Pipe,
-    reader: Mutex<Option<Waker>>,
+    reader: Reader,
     /// Whether the session is over, for a handler that writes to nobody.
     over: Mutex<bool>,
     ended: Condvar,
@@ -31,21 +26,10 @@ pub(super) struct Outlet {
 const LEAVING: Duration = Duration::from_secs(1);
 
 impl Outlet {
-    fn reader(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn written(&self) {
-        let reader = self.reader().take();
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-    }
-
     /// The handler has written all, or failed.
     pub(super) fn end(&self, how: Result<(), Failure>) {
         self.pipe.end(how);
-        self.written();
+        self.reader.wake();
     }
 
     /// The session is over.
@@ -65,7 +49,7 @@ impl Outlet {
     /// Nobody reads any more. Whoever waits for room goes on, and what is written is dropped.
     pub(super) fn close(&self) {
         self.pipe.close("nobody reads the response any more");
-        self.written();
+        self.reader.wake();
     }
 }
 
@@ -113,14 +97,14 @@ impl Written {
                 );
                 pipe.end(Err(Failure::new(FailureKind::Overloaded, why)));
             }
-            return self.outlet.written();
+            return self.outlet.reader.wake();
         }
         loop {
             match pipe.write(data.clone()) {
                 // Another thread's write waits.
                 Err(Unwritten::Waiting) => drop(pipe.wait()),
                 Ok(Room::Wanting) => {
-                    self.outlet.written();
+                    self.outlet.reader.wake();
                     // What it comes to shows in the session's end.
                     if pipe.wait().is_err() {
                         self.outlet.await_end();
@@ -129,7 +113,7 @@ impl Written {
                 }
                 Err(Unwritten::Closed(_)) => return self.outlet.await_end(),
                 // With room, or to a stream that has ended.
-                _ => return self.outlet.written(),
+                _ => return self.outlet.reader.wake(),
             }
         }
     }
@@ -157,52 +141,32 @@ pub(super) fn is_part(number: u32) -> bool {
 pub(super) struct NativeStream {
     opened: Opened,
     outlet: Arc<Outlet>,
-    /// The longest wait for the handler.
-    patience: Duration,
-    clock: Option<Pin<Box<Sleep>>>,
-    over: bool,
+    pull: Pull,
 }
 
 impl NativeStream {
     pub(super) fn new(opened: Opened, outlet: Arc<Outlet>, patience: Duration) -> NativeStream {
-        NativeStream { opened, outlet, patience, clock: None, over: false }
-    }
-
-    fn look(&self) -> Poll<Option<Result<Bytes, Failure>>> {
-        match (self.outlet.pipe.take(MOST).0, self.outlet.pipe.ended()) {
-            (Some(data), _) => Poll::Ready(Some(Ok(data))),
-            (None, Some(Ok(()))) => Poll::Ready(None),
-            (None, Some(Err(failure))) => Poll::Ready(Some(Err(failure))),
-            (None, None) => Poll::Pending,
-        }
+        NativeStream { opened, outlet, pull: Pull::new(patience) }
     }
 }
 
 impl ResponseStream for NativeStream {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
-        // Registered before the look, so that nothing is written in between unseen.
-        *self.outlet.reader() = Some(cx.waker().clone());
-        let looked = self.look();
-        if looked.is_ready() {
-            self.clock = None;
-            self.over = !matches!(looked, Poll::Ready(Some(Ok(_))));
-            return looked;
-        }
-        let patience = self.patience;
-        if self.clock.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        self.over = true;
-        const WHY: &str = "the handler wrote nothing for as long as the phase's timeout_ms";
-        self.outlet.close();
-        self.opened.close();
-        Poll::Ready(Some(Err(Failure::new(FailureKind::TimedOut, WHY))))
+        // A write that waits is woken by the pipe itself.
+        Poll::Ready(match ready!(self.pull.poll(cx, &self.outlet.pipe, &self.outlet.reader, || {})) {
+            Pulled::Next(next) => next,
+            Pulled::TimedOut(failure) => {
+                self.outlet.close();
+                self.opened.close();
+                Some(Err(failure))
+            }
+        })
     }
 }
 
 impl Drop for NativeStream {
     fn drop(&mut self) {
-        if !self.over {
+        if !self.pull.is_over() {
             self.outlet.close();
         }
     }
