@@ -25,6 +25,8 @@ mod dispatch;
 mod python_host;
 /// A gateway as a Python object.
 mod gateway;
+/// The log.
+mod logging;
 /// The process of one plugin.
 mod isolation;
 /// A worker's call from the broker's bytes to its answer.
@@ -49,9 +51,11 @@ mod _core {
     #[pymodule_export]
     use super::errors::_error_names;
     #[pymodule_export]
-    use super::gateway::{GatewayCore, start_logging};
+    use super::gateway::GatewayCore;
     #[pymodule_export]
     use super::isolation::PluginProcess;
+    #[pymodule_export]
+    use super::logging::start_logging;
     #[pymodule_export]
     use super::python_host::LoopQueue;
     #[pymodule_export]
