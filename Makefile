@@ -67,7 +67,7 @@ bench-nats: $(BUILT)  ## measure calls over NATS: worker, gateway, scaling (need
 	cargo build --release --locked -p nylon-benches
 	$(BIN)/python benches/nats/run.py
 
-bench-micro: $(BUILT)  ## measure encoding and decoding of frames, in Rust and in Python
+bench-micro: $(BUILT)  ## measure frames, in Rust and in Python, and the dispatch to a native plugin (needs a C compiler)
 	cargo bench --locked -p nylon-benches
 	$(BIN)/pytest benches/python --benchmark-enable --benchmark-only --benchmark-columns=min,median,mean,stddev,rounds
 

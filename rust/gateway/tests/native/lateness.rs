@@ -3,6 +3,8 @@
 use crate::gateway::{Gateway, eventually, host};
 use crate::origin::Origin;
 use nylon_config::plan::CallbackMemory;
+use nylon_gateway::plugin::PluginHost;
+use std::time::Duration;
 
 fn impatient(entry: &str, port: u16) -> Gateway {
     let middleware =
@@ -48,4 +50,19 @@ fn a_client_that_leaves_gives_the_call_up_and_closes_its_session() {
     eventually("the phase runs", || gateway.open() == 1);
     drop(client);
     eventually("the session is closed", || gateway.open() == 0);
+}
+
+#[test]
+fn a_shutdown_fails_what_still_runs_and_closes_all_sessions() {
+    let origin = Origin::echo();
+    let middleware = "[{plugin: x, entry: never, per_phase: {request_filter: {timeout_ms: 600000}}}]";
+    let gateway = Gateway::start(host("mirror", CallbackMemory::Plugin), origin.port, middleware, "");
+    let mut waiting = gateway.connect();
+    waiting.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
+    eventually("the phase runs", || gateway.open() == 1);
+    gateway.host.shutdown(Duration::from_millis(50));
+    assert_eq!(waiting.response().status, 503);
+    assert_eq!(gateway.open(), 0);
+    assert_eq!(gateway.connect().get("/").status, 503, "and nothing begins");
+    assert_eq!(origin.requests(), 0);
 }
