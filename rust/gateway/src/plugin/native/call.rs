@@ -33,7 +33,7 @@ pub(super) fn run<'a>(entry: &Arc<Entry>, call: PhaseCall<'a>) -> Pending<'a> {
         on_demand: response_body.is_some(),
         waker: None,
     });
-    let opened = match begin(entry, session, running) {
+    let opened = match begin(entry, session, running, deadline) {
         Ok(opened) => opened,
         Err((failure, running)) => return Pending::Ready(running.context.finish(Err(failure))),
     };
@@ -58,6 +58,7 @@ fn begin(
     entry: &Arc<Entry>,
     session: &mut Session,
     mut running: Box<Running>,
+    due: Instant,
 ) -> Result<Opened, (Failure, Box<Running>)> {
     let known = session.slot.as_ref().and_then(|slot| slot.downcast_ref::<Kept>());
     if let Some(&Kept(opened)) = known {
@@ -66,7 +67,7 @@ fn begin(
             Err(back) => running = back,
         }
     }
-    match Opened::new(entry) {
+    match Opened::new(entry, due) {
         Ok(opened) => {
             session.slot = Some(Box::new(Kept(opened)));
             // One that is closed already was caught by a shutdown.

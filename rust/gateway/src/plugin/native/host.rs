@@ -156,7 +156,7 @@ impl PluginHost for NativeHost {
             Some(entries) => entries.iter().find(|entry| &*entry.name == name).cloned(),
             None => {
                 let entry = Arc::new(Entry { mapped: self.mapped, name: name.into(), traits: UNANNOUNCED });
-                match Opened::new(&entry) {
+                match Opened::new(&entry, Instant::now()) {
                     Ok(opened) => {
                         opened.close();
                         Some(entry)

@@ -91,8 +91,8 @@ pub(super) enum NotOpened {
 }
 
 impl Opened {
-    /// Opens a session for `entry`.
-    pub(super) fn new(entry: &Arc<Entry>) -> Result<Opened, NotOpened> {
+    /// Opens a session for `entry`, by `due`.
+    pub(super) fn new(entry: &Arc<Entry>, due: Instant) -> Result<Opened, NotOpened> {
         let mapped = entry.mapped;
         // Counted before the look, so that a shutdown sees the one or the other.
         mapped.open.fetch_add(1, Ordering::SeqCst);
@@ -106,7 +106,7 @@ impl Opened {
             return Err(NotOpened::TooMany);
         };
         let opened = Opened { sid, slot, mapped };
-        if mapped.register(sid, &entry.name) {
+        if seat::watched(sid, due, || mapped.register(sid, &entry.name)) {
             return Ok(opened);
         }
         // The library does not know the session, so it is not told of its end.
