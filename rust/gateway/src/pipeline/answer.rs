@@ -2,7 +2,7 @@
 
 use super::body::{OutBody, Source};
 use super::flow::{Flow, Verdict};
-use super::live::LiveService;
+use super::live::{Link, LiveService};
 use super::service_body::{Broken, ServiceBody};
 use super::whole::{WholeBody, too_large};
 use crate::downstream::Upgrade;
@@ -11,7 +11,7 @@ use crate::respond::{self, ErrorAnswer};
 use crate::upstream::{Outgoing, forward};
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
-use nylon_core::{Chunk, Failure, FailureKind, Phase, ResponseBody, TargetPart};
+use nylon_core::{Chunk, Exchange, Failure, FailureKind, Phase, ResponseBody, TargetPart};
 
 /// What the service needs beside the exchange.
 pub(super) struct Onward {
@@ -21,10 +21,20 @@ pub(super) struct Onward {
     pub(super) rewritten: Option<TargetPart>,
 }
 
-/// Takes an exchange through all that comes before sending.
-pub(super) async fn run(flow: Flow, onward: Onward) -> Response<OutBody> {
-    let mut flow = Box::new(flow);
-    let service = match flow.request_phase().await {
+impl Onward {
+    /// Rewrites the path for the service, unless a handler has changed it.
+    fn rewrite(&mut self, path: &mut TargetPart) {
+        if *path == self.client_path
+            && let Some(rewritten) = self.rewritten.take()
+        {
+            *path = rewritten;
+        }
+    }
+}
+
+/// Takes an exchange through all that comes between its `request_filter` and sending.
+pub(super) async fn run(mut flow: Box<Flow>, verdict: Verdict, onward: Onward) -> Response<OutBody> {
+    let service = match verdict {
         Verdict::End => flow.stream.take().map(ServiceBody::Handler),
         Verdict::Fail(kind) => {
             flow.answer(respond::plugin_failure(kind));
@@ -38,7 +48,7 @@ pub(super) async fn run(flow: Flow, onward: Onward) -> Response<OutBody> {
 
 impl Flow {
     /// Calls the service. Its failure becomes a response that passes the filters like any other.
-    async fn service(&mut self, onward: Onward) -> Option<ServiceBody> {
+    async fn service(&mut self, mut onward: Onward) -> Option<ServiceBody> {
         let live = self.live.clone();
         let LiveService::Http(service) = &live.rules[self.rule].service else {
             let failure = Failure::new(
@@ -63,11 +73,7 @@ impl Flow {
             head.headers = headers;
             head
         };
-        if let Some(path) = onward.rewritten
-            && head.path == onward.client_path
-        {
-            head.path = path;
-        }
+        onward.rewrite(&mut head.path);
         let mut out = Outgoing { head, body: forward_body, upgrade: onward.upgrade };
         let asked_for_head = out.head.method == Method::HEAD;
         match forward(&self.worker, service, &mut out).await {
@@ -87,6 +93,21 @@ impl Flow {
                 None
             }
         }
+    }
+
+    /// Whether nothing is left to do but to forward the request: no phase follows, and the answer goes as it comes.
+    pub(super) fn is_through(&self) -> bool {
+        let later = [Phase::ResponseFilter, Phase::ResponseBodyFilter, Phase::Logging];
+        let handles = |link: &Link| later.into_iter().any(|phase| link.handles(phase));
+        // A handler that changes the method changes what may follow a head.
+        self.exchange().request.method == self.client_method && !self.rule().links.iter().any(handles)
+    }
+
+    /// What goes to the service of an exchange that is through.
+    pub(super) fn into_outgoing(mut self: Box<Self>, mut onward: Onward) -> Outgoing {
+        let Exchange { request: mut head, request_body, .. } = *self.take_exchange();
+        onward.rewrite(&mut head.path);
+        Outgoing { head, body: self.body.forward(&request_body), upgrade: onward.upgrade }
     }
 
     fn is_needed_later(&self) -> bool {

@@ -87,6 +87,11 @@ impl Flow {
         self.exchange.as_deref_mut().expect(LENT)
     }
 
+    /// The exchange, which goes on without its flow.
+    pub(super) fn take_exchange(&mut self) -> Box<Exchange> {
+        self.exchange.take().expect(LENT)
+    }
+
     pub(super) fn rule(&self) -> &Rule {
         &self.live.rules[self.rule]
     }

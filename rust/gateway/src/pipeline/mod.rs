@@ -32,7 +32,7 @@ use crate::respond::{self, ErrorAnswer};
 use crate::upstream::{ForwardBody, HttpService, Outgoing, forward};
 use crate::worker::Worker;
 use bytes::Bytes;
-use flow::Flow;
+use flow::{Flow, Verdict};
 use http::uri::Authority;
 use http::{HeaderValue, Response, header};
 use http_body::Body;
@@ -70,17 +70,26 @@ pub async fn serve(worker: &Rc<Worker>, arrived: Arrived) -> Response<OutBody> {
     let source = RequestSource::new(body, live.plan.limits.max_body_bytes);
     let started = Instant::now();
     let path = head.path.clone();
-    let flow = Flow::new(worker.clone(), live, rule, Box::new(Exchange::new(facts, head)), source, started);
-    // In a box: the future of a request that is only forwarded would have to have room for all this.
-    let run = Box::pin(answer::run(flow, answer::Onward { upgrade, client_path: path, rewritten }));
+    let exchange = Box::new(Exchange::new(facts, head));
+    let mut flow = Box::new(Flow::new(worker.clone(), live.clone(), rule, exchange, source, started));
+    let onward = answer::Onward { upgrade, client_path: path, rewritten };
     if !logs {
-        return run.await;
+        // In boxes: the future of a request that is only forwarded would have to have room for all this.
+        let verdict = Box::pin(flow.request_phase()).await;
+        if let (Verdict::Next, LiveService::Http(service)) = (&verdict, &live.rules[rule].service)
+            && flow.is_through()
+        {
+            let mut out = flow.into_outgoing(onward);
+            return plain(worker, service, &mut out, id).await;
+        }
+        return Box::pin(answer::run(flow, verdict, onward)).await;
     }
     // The exchange must outlive a client that leaves: its logging is owed. The task ends with its deadlines.
     let (send, receive) = tokio::sync::oneshot::channel();
     tokio::task::spawn_local(async move {
+        let verdict = flow.request_phase().await;
         // Nobody is there to take it when the client has left; dropping it starts the logging.
-        let _ = send.send(run.await);
+        let _ = send.send(answer::run(flow, verdict, onward).await);
     });
     match receive.await {
         Ok(response) => response,
@@ -88,7 +97,7 @@ pub async fn serve(worker: &Rc<Worker>, arrived: Arrived) -> Response<OutBody> {
     }
 }
 
-/// Forwards a request that no middleware wants to see.
+/// Forwards a request that no middleware wants to see any more.
 async fn plain(
     worker: &Rc<Worker>,
     service: &HttpService,
@@ -145,7 +154,10 @@ fn find(
     let RuleMatch { rule, pattern, params } = found;
     // Without middleware nobody asks for them.
     if !params.is_empty() && !live.rules[rule].links.is_empty() {
-        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned().into_boxed_str();
+        let decode = |text: &str| match text.contains('%') {
+            true => percent_decode_str(text).decode_utf8_lossy().into_owned().into_boxed_str(),
+            false => Box::from(text),
+        };
         facts.params =
             params.iter().map(|(name, value)| (Box::from(*name), decode(value))).collect::<Arc<_>>();
     }
