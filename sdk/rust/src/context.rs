@@ -1,13 +1,13 @@
 //! What a handler sees of one phase.
 
-use crate::answers::{number, parse_json, text};
+use crate::answers::{header_value, headers, number, parse_json, text};
 use crate::deferred::{Deferred, Handoff};
 use crate::error::{Error, ErrorKind, Result};
 use crate::open::OpenSession;
 use crate::phase::Phase;
 use crate::request::Request;
 use crate::response::Response;
-use http::Extensions;
+use http::{Extensions, HeaderValue};
 use nylon_abi::method;
 use serde::de::DeserializeOwned;
 use std::cell::Cell;
@@ -210,6 +210,18 @@ impl Context {
     pub(crate) fn ask<T>(&self, method: u32, payload: &[u8], take: impl FnOnce(&[u8]) -> T) -> Result<T> {
         self.check_own()?;
         self.session.link.ask(method, payload, self.is_deferred, take)
+    }
+
+    /// Asks for one header by `one`; an empty answer is either an empty value or none, which the list, `all`, tells apart.
+    pub(crate) fn ask_header(&self, one: u32, all: u32, name: &str) -> Result<Option<HeaderValue>> {
+        let value = self.ask(one, name.as_bytes(), |value| match value {
+            b"" => None,
+            value => Some(header_value(value)),
+        })?;
+        match value {
+            Some(value) => value.map(Some),
+            None => Ok(self.ask(all, &[], headers)??.remove(name)),
+        }
     }
 
     pub(crate) fn tell(&self, method: u32, payload: &[u8]) -> Result {

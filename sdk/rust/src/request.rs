@@ -1,6 +1,6 @@
 //! The request, as a handler reads and changes it.
 
-use crate::answers::{header_value, headers, malformed, number, parse_json, text};
+use crate::answers::{headers, malformed, number, parse_json, text};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::phase::Phase;
@@ -83,15 +83,7 @@ impl<'a> Request<'a> {
     /// The value of a header; `None` where there is none of this name. Values of a name that occurs more than once are
     /// joined, with `, ` (`cookie`: `; `).
     pub fn header(self, name: &str) -> Result<Option<HeaderValue>> {
-        let value = self.context.ask(method::READ_REQUEST_HEADER, name.as_bytes(), |value| match value {
-            b"" => None,
-            value => Some(header_value(value)),
-        })?;
-        match value {
-            Some(value) => value.map(Some),
-            // An empty answer is either an empty value or none.
-            None => Ok(self.headers()?.remove(name)),
-        }
+        self.context.ask_header(method::READ_REQUEST_HEADER, method::READ_REQUEST_HEADERS, name)
     }
 
     /// All headers. Values of a name that occurs more than once are joined, except those of `set-cookie`.

@@ -1,6 +1,6 @@
 //! The response, as a handler reads and makes it.
 
-use crate::answers::{header_value, headers, number, optional_text};
+use crate::answers::{headers, number, optional_text};
 use crate::context::{Context, StreamState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::request::{field, header_name};
@@ -48,15 +48,7 @@ impl<'a> Response<'a> {
     /// The value of a header; `None` where there is none of this name. Values of a name that occurs more than once are
     /// joined with `, `.
     pub fn header(self, name: &str) -> Result<Option<HeaderValue>> {
-        let value = self.context.ask(method::READ_RESPONSE_HEADER, name.as_bytes(), |value| match value {
-            b"" => None,
-            value => Some(header_value(value)),
-        })?;
-        match value {
-            Some(value) => value.map(Some),
-            // An empty answer is either an empty value or none.
-            None => Ok(self.headers()?.remove(name)),
-        }
+        self.context.ask_header(method::READ_RESPONSE_HEADER, method::READ_RESPONSE_HEADERS, name)
     }
 
     /// All headers. Values of a name that occurs more than once are joined, except those of `set-cookie`.
