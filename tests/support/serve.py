@@ -5,6 +5,8 @@ also when stdin ends, so that it never outlives the tests.
 """
 
 import json
+import os
+import select
 import signal
 import sys
 
@@ -14,11 +16,15 @@ from nylon.terminal import configure_logging
 
 def main() -> None:
     configure_logging()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Through a pipe, for a signal that comes just before a read would only be seen after it.
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell)
+    signal.signal(signal.SIGTERM, lambda *_: None)
     config = json.loads(sys.stdin.readline())
     with Gateway(config) as gateway:
         print(json.dumps(gateway.urls), flush=True)
-        for line in sys.stdin:
+        while told not in select.select([sys.stdin, told], [], [])[0] and (line := sys.stdin.readline()):
             print(gateway.reload(json.loads(line)).generation, flush=True)
 
 
