@@ -66,6 +66,30 @@ fn a_decision_while_a_body_is_awaited_counts_and_the_body_goes_on_whole() {
 }
 
 #[test]
+fn a_body_that_was_half_read_when_its_phase_ended_goes_on_whole() {
+    let origin = Origin::echo();
+    let gateway = Gateway::with("bodies", "impatient", origin.port);
+    let mut client = gateway.connect();
+    client.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nfirst");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let response = client.send("later").response();
+    assert!(response.text().ends_with("\r\n\r\nfirstlater"), "{response:?}");
+}
+
+#[test]
+fn a_response_body_that_was_half_read_goes_on_whole() {
+    let origin = Origin::start(|connection| {
+        connection.request()?;
+        connection.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")?;
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        connection.write("later")
+    });
+    let gateway = Gateway::with("bodies", "impatient_download", origin.port);
+    let response = gateway.connect().get("/");
+    assert_eq!((response.status, response.text()), (200, "firstlater"));
+}
+
+#[test]
 fn a_response_body_is_read_when_it_is_asked_for_and_can_be_replaced() {
     let origin = Origin::answering(HELLO);
     let replaced = Gateway::with("bodies", "download", origin.port).connect().get("/");

@@ -43,6 +43,19 @@ static void hasty(uint32_t sid) {
     next(sid);
 }
 
+/* Asks from a thread, and decides while the body is still on its way. */
+static void impatient(uint32_t sid) {
+    tell(sid, NYLON_METHOD_READ_REQUEST_FULL_BODY, "");
+    pause_ms(50);
+    next(sid);
+}
+
+static void impatient_download(uint32_t sid) {
+    tell(sid, NYLON_METHOD_READ_RESPONSE_FULL_BODY, "");
+    pause_ms(50);
+    next(sid);
+}
+
 static void handle(uint32_t sid, const char *entry, uint8_t phase) {
     bool request = phase == NYLON_PHASE_REQUEST_FILTER, body = phase == NYLON_PHASE_RESPONSE_BODY_FILTER;
     if (request && strcmp(entry, "upload") == 0) {
@@ -51,6 +64,10 @@ static void handle(uint32_t sid, const char *entry, uint8_t phase) {
         in_thread(look_at_upload, sid);
     } else if (request && strcmp(entry, "hasty") == 0) {
         hasty(sid);
+    } else if (request && strcmp(entry, "impatient") == 0) {
+        in_thread(impatient, sid);
+    } else if (body && strcmp(entry, "impatient_download") == 0) {
+        in_thread(impatient_download, sid);
     } else if (body && strcmp(entry, "download") == 0) {
         in_thread(download, sid);
     } else if (body && strcmp(entry, "look_at_download") == 0) {
