@@ -4,10 +4,9 @@ use super::ProcessEntry;
 use super::child::{Child, OpenCall, Refused};
 use super::inbox::Event;
 use super::session::ProcessSession;
-use super::socket::Unsent;
+use super::socket::{Frame, Unsent, framed};
 use super::stream::ProcessStream;
 use crate::plugin::bodies::{Bodies, request_body, response_body};
-use crate::plugin::buffer::in_buffer;
 use crate::plugin::reply::{apply, finished};
 use crate::plugin::{BodySource, Pending, PhaseCall, ResponseStream, Session};
 use bytes::Bytes;
@@ -191,7 +190,7 @@ impl Running<'_> {
         }
     }
 
-    fn encode(&self, session: SessionId) -> Result<Bytes, Failure> {
+    fn encode(&self, session: SessionId) -> Result<Frame, Failure> {
         let meta = CallMeta {
             id: self.id,
             session,
@@ -203,7 +202,7 @@ impl Running<'_> {
             inline_request_body: INLINE_BODY,
             inline_response_body: INLINE_BODY,
         };
-        in_buffer(|buffer| encode_call(buffer, &meta, &self.call, &self.exchange))
+        framed(|buffer| encode_call(buffer, &meta, &self.call, &self.exchange))
             .map_err(|why| Failure::new(FailureKind::Protocol, format!("the call cannot be sent: {why}")))
     }
 
@@ -279,7 +278,7 @@ impl Running<'_> {
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
         open: &OpenCall,
     ) -> Result<(), Unanswered> {
-        let frame = in_buffer(encode).map_err(protocol)?;
+        let frame = framed(encode).map_err(protocol)?;
         match open.send(frame, self.deadline).await {
             Ok(()) => Ok(()),
             Err(Unsent::Closed) => Err(Unanswered::Gone),

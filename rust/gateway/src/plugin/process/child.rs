@@ -1,8 +1,7 @@
 //! One process of a plugin, from its announcement to its end, as the calls see it.
 
 use super::inbox::{Event, Inbox};
-use super::socket::{Outbox, Unsent};
-use crate::plugin::buffer::in_buffer;
+use super::socket::{Frame, Outbox, Unsent, framed};
 use bytes::Bytes;
 use nylon_core::{Failure, FailureKind};
 use nylon_wire::{CallId, Close, CreditFrame, Envelope, SessionId, Text, Which, WireError};
@@ -116,7 +115,7 @@ impl Child {
 
     /// Sends a small frame that nobody waits for.
     fn tell(&self, encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>) {
-        match in_buffer(encode) {
+        match framed(encode) {
             // One that has ended knows nothing of calls and sessions any more.
             Ok(frame) => drop(self.outbox.send(frame)),
             Err(why) => tracing::error!("a frame for a plugin's process could not be written: {why}"),
@@ -142,14 +141,14 @@ impl OpenCall {
     }
 
     /// Sends the call itself, once there is room on the way.
-    pub(super) async fn begin(&mut self, frame: Bytes, deadline: Instant) -> Result<(), Unsent> {
+    pub(super) async fn begin(&mut self, frame: Frame, deadline: Instant) -> Result<(), Unsent> {
         self.send(frame, deadline).await?;
         self.over = false;
         Ok(())
     }
 
     /// Sends a frame of the call, once there is room on the way.
-    pub(super) async fn send(&self, frame: Bytes, deadline: Instant) -> Result<(), Unsent> {
+    pub(super) async fn send(&self, frame: Frame, deadline: Instant) -> Result<(), Unsent> {
         self.child.outbox.send_by(frame, deadline).await
     }
 

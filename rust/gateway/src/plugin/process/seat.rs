@@ -7,8 +7,7 @@
 use super::Shared;
 use super::child::Child;
 use super::children::Vacancy;
-use super::socket::{Came, Outbox, Stream};
-use crate::plugin::buffer::in_buffer;
+use super::socket::{Came, Manner, Outbox, Stream, framed};
 use crate::plugin::remote::jittered;
 use bytes::Bytes;
 use nylon_wire::{Info, Kind, Refusal, Start, Stop, WireError};
@@ -139,7 +138,7 @@ impl Process {
         let failed = |why| Begun::Failed(Unstarted::Failed(why));
         let spawned = spawn(shared);
         let (mut running, mut stream, outbox) = match spawned {
-            Ok((running, socket)) => match Stream::over(socket) {
+            Ok((running, socket)) => match Stream::over(socket, Manner::AtOnce) {
                 Ok((stream, outbox)) => (running, stream, Arc::new(outbox)),
                 Err(error) => return failed(format!("cannot be spoken to: {error}")),
             },
@@ -188,7 +187,7 @@ impl Process {
     async fn retire(&mut self, until: Instant) {
         let until = until.max(Instant::now() + LAST_WORDS);
         let remaining = until.saturating_duration_since(Instant::now());
-        if let Ok(stop) = in_buffer(|buffer| Stop { remaining }.encode(buffer)) {
+        if let Ok(stop) = framed(|buffer| Stop { remaining }.encode(buffer)) {
             // One that is gone needs no telling.
             let _ = self.outbox.send(stop);
         }
@@ -244,7 +243,7 @@ async fn announcement(
     running: &mut Running,
 ) -> Result<Info, Unstarted> {
     let start = Start { recipe: Bytes::from((shared.recipe)(seat)) };
-    let frame = in_buffer(|buffer| start.encode(buffer));
+    let frame = framed(|buffer| start.encode(buffer));
     let frame = frame.map_err(|why| Unstarted::Failed(format!("cannot be told what to run: {why}")))?;
     // If it is gone already, its end says why.
     let _ = outbox.send(frame);

@@ -2,8 +2,7 @@
 
 use super::Desk;
 use crate::plugin::ResponseStream;
-use crate::plugin::buffer::in_buffer;
-use crate::plugin::process::socket::Unsent;
+use crate::plugin::process::socket::{Unsent, framed};
 use bytes::Bytes;
 use nylon_core::{Failure, FailureKind, Outcome};
 use nylon_wire::limits::{INLINE_BODY, MAX_FRAME, MAX_PART, WINDOW};
@@ -61,9 +60,9 @@ impl Answer {
 
     fn send_whole(&self, reply: Reply) {
         self.sent.set(true);
-        let frame = in_buffer(|out| reply.encode(out)).or_else(|why| {
+        let frame = framed(|out| reply.encode(out)).or_else(|why| {
             let why = format!("the reply cannot be sent: {why}");
-            in_buffer(|out| self.reply(failed(FailureKind::Protocol, &why)).encode(out))
+            framed(|out| self.reply(failed(FailureKind::Protocol, &why)).encode(out))
         });
         match frame {
             // Without a gateway there is nobody to answer.
@@ -107,7 +106,7 @@ impl Answer {
     ) -> Result<(), Untaken> {
         let worker = self.desk.worker.clone();
         let chunk = ChunkFrame { id: self.id, worker, which, number, total, data, end };
-        let frame = in_buffer(|out| chunk.encode(out)).map_err(|why| {
+        let frame = framed(|out| chunk.encode(out)).map_err(|why| {
             tracing::error!("a chunk could not be written: {why}");
             Untaken
         })?;

@@ -13,8 +13,7 @@ mod source;
 /// The end of the gateway, noticed in any case.
 mod orphan;
 
-use super::socket::{Came, Outbox, Stream};
-use crate::plugin::buffer::in_buffer;
+use super::socket::{Came, Manner, Outbox, Stream, framed};
 use crate::plugin::{BodyUse, PluginEntry, PluginHost, Session};
 use bytes::Bytes;
 use nylon_core::Failure;
@@ -110,7 +109,7 @@ fn senseless(why: &WireError) -> io::Error {
 
 /// Serves until the gateway ends. The time that there is for the end.
 async fn work(socket: StdStream, served: Served) -> io::Result<Duration> {
-    let (mut stream, outbox) = Stream::over(socket)?;
+    let (mut stream, outbox) = Stream::over(socket, Manner::ByTurn)?;
     let desk = Rc::new(Desk::new(served, outbox));
     desk.announce();
     let mut left = ORPHANED;
@@ -198,10 +197,10 @@ impl Desk {
             concurrency: 0,
             entries,
         };
-        if let Err(why) = in_buffer(|out| info.encode(out)).map(|frame| self.outbox.send(frame)) {
+        if let Err(why) = framed(|out| info.encode(out)).map(|frame| self.outbox.send(frame)) {
             let refusal = Refusal { why: format!("it cannot be announced: {why}") };
             // If not even that can be said, the end of this process says it.
-            let _ = in_buffer(|out| refusal.encode(out)).map(|frame| self.outbox.send(frame));
+            let _ = framed(|out| refusal.encode(out)).map(|frame| self.outbox.send(frame));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::Desk;
 use crate::plugin::BodySource;
-use crate::plugin::buffer::in_buffer;
+use crate::plugin::process::socket::framed;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use nylon_core::{Failure, FailureKind};
@@ -59,7 +59,7 @@ impl GatewaySource {
     fn ask(&self, up_to: u64) -> Result<(), Failure> {
         let worker = self.desk.worker.clone();
         let read = ReadFrame { id: self.id, worker, which: self.which, up_to: Some(up_to) };
-        let frame = in_buffer(|out| read.encode(out)).map_err(|why| {
+        let frame = framed(|out| read.encode(out)).map_err(|why| {
             Failure::new(FailureKind::Protocol, format!("the body cannot be asked for: {why}"))
         })?;
         let gone = |_| Failure::new(FailureKind::Cancelled, "the gateway is gone");
