@@ -52,6 +52,18 @@ def isolated_config(
     )
 
 
+def left_over() -> list[psutil.Process]:
+    """The processes of plugins that this process has; it may have others, for other tests."""
+    signs = ("nylon: plugin", "nylon.isolation")
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            command = " ".join(child.cmdline())
+            if child.status() == psutil.STATUS_ZOMBIE or any(sign in command for sign in signs):
+                found.append(child)
+    return found
+
+
 class Isolated:
     """A running gateway, and what its status says of the plugin's processes."""
 

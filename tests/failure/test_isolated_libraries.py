@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
 import pytest
-from isolated import Isolated, isolated, isolated_config, policy, served
+from isolated import Isolated, isolated, isolated_config, left_over, policy, served
 from support.configs import Config
 from support.native import c_library
 
@@ -44,7 +43,7 @@ def test_crash_in_initialize_is_an_error_at_start(how: str, end: str) -> None:
     with pytest.raises(ConfigError, match=end) as refused:
         Gateway(isolated_config(ANSWER, plugin=library(config=how))).start()
     assert "before it was ready" in str(refused.value)
-    assert psutil.Process().children() == []
+    assert left_over() == []
 
 
 def test_other_routes_work_without_a_library_that_crashes_in_initialize() -> None:

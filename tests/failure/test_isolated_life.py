@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from isolated import PLUGIN, Isolated, isolated, isolated_config, policy, served
+from isolated import PLUGIN, Isolated, isolated, isolated_config, left_over, policy, served
 from isolated_plugin import WAYS
 from support.client import Connection, request_bytes
 from support.configs import Config
@@ -36,7 +36,7 @@ def test_process_that_dies_in_initialize_is_an_error_at_start(how: str) -> None:
     assert ends[how] in str(refused.value)
     assert "before it was ready" in str(refused.value)
     assert "plugin `p`, configured in <dict>" in str(refused.value)
-    assert psutil.Process().children() == []
+    assert left_over() == []
 
 
 def test_error_of_initialize_names_file_and_line() -> None:
@@ -62,7 +62,7 @@ def test_error_of_the_file_is_the_same_as_in_the_gateway(tmp_path: Path) -> None
 def test_unknown_entry_is_an_error_at_start() -> None:
     with pytest.raises(ConfigError, match="no-such"):
         Gateway(isolated_config(served("x", "no-such"))).start()
-    assert psutil.Process().children() == []
+    assert left_over() == []
 
 
 def test_plugin_that_cannot_start_can_be_left_out() -> None:
@@ -169,7 +169,7 @@ def test_reload_keeps_processes_that_did_not_change_and_replaces_the_others() ->
         del in_process["plugins"][0]["isolation"]
         assert running.gateway.reload(in_process).started == ["p"]
         assert running.get("pid").json()["pid"] == os.getpid()
-        eventually(lambda: psutil.Process().children() == [], "the end of the last ones")
+        eventually(lambda: left_over() == [], "the end of the last ones")
         running.gateway.reload(isolated_config(PID))
         assert running.get("pid").json()["pid"] != os.getpid()
 
@@ -247,7 +247,7 @@ def test_gateway_can_be_started_again() -> None:
     for _ in range(2):
         with gateway:
             assert Isolated(gateway).get("pid").status == 200
-        assert psutil.Process().children() == []
+        assert left_over() == []
 
 
 def test_stop_does_not_wait_for_processes_that_a_reload_still_starts(tmp_path: Path) -> None:
@@ -258,4 +258,4 @@ def test_stop_does_not_wait_for_processes_that_a_reload_still_starts(tmp_path: P
         running.gateway.stop()
         with pytest.raises(GatewayError, match="stopped"):
             reload.result(10)
-        assert psutil.Process().children() == []
+        assert left_over() == []
