@@ -114,7 +114,8 @@ test-go: $(BUILT)
 
 # Most of them wait for processes that they started, so several run side by side.
 test-python: $(BUILT)
-	$(BIN)/pytest -n $(JOBS)
+	$(BIN)/pytest -n $(JOBS) -m 'not alone'
+	$(BIN)/pytest -m alone
 
 # ── the virtual environment ──
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from chaos.scenarios import SCENARIOS, Scenario
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name.replace(" ", "-"))

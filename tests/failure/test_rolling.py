@@ -21,6 +21,8 @@ from support.configs import Config
 from support.stalls import StallWatch
 from support.waiting import eventually
 
+pytestmark = pytest.mark.alone
+
 RATE = 80.0
 PATIENCE = 30.0
 
@@ -45,7 +47,7 @@ def under_load(place: Place, entry: str, act: Callable[[Place], None]) -> Accoun
         answers = traffic.stop()
         eventually(
             lambda: Account(answers, runs_of(place.record)).logged() == 1.0,
-            f"every exchange in the record of `logging`; the workers' log:\n{place.workers.log[-6000:]}",
+            f"every exchange in the record of `logging`:\n{place.workers.log[-6000:]}{place.gateway.log[-6000:]}",
             within=PATIENCE,
         )
         account = place.account(traffic)
