@@ -336,8 +336,10 @@ static const nylon_entry *entry_named(const char *name, size_t len) {
 
 bool register_session_stream(uint32_t sid, const char *name, uint32_t len, nylon_callback callback) {
     const nylon_entry *entry = entry_named(name, len);
-    nylon_session_state *session = entry ? calloc(1, sizeof *session) : NULL;
+    /* Not by calloc, which in glibc passes by what this thread has freed last. */
+    nylon_session_state *session = entry ? malloc(sizeof *session) : NULL;
     if (!session) return false;
+    memset(session, 0, sizeof *session);
     session->sid = sid;
     session->callback = callback;
     session->entry = entry;

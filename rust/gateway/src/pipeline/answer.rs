@@ -189,7 +189,7 @@ impl Flow {
         let reframed = touched || !asked.is_empty() || !by_chunk.is_empty();
         for index in asked {
             let mut body = WholeBody::new(source, self.live.plan.limits.max_body_bytes);
-            let verdict = self.call_with(index, Phase::ResponseBodyFilter, Some(&mut body)).await;
+            let verdict = self.call_with(index, Phase::ResponseBodyFilter, &mut body).await;
             let too_large = body.too_large;
             if let Some(broken) = body.broken.take() {
                 return self.answer_broken(broken);

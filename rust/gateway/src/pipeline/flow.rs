@@ -127,8 +127,10 @@ impl Flow {
                 let Flow { body, exchange, .. } = self;
                 body.restore(&mut exchange.as_mut().expect(LENT).request_body);
             }
+            // Until the first link's call nothing was waited for, and the clock need not be read again.
+            let now = if index == 0 && !traits.request_body { self.started } else { Instant::now() };
             let verdict = match self.body.failure() {
-                None => self.call(index, Phase::RequestFilter).await,
+                None => self.call_at(now, index, Phase::RequestFilter, None).await,
                 Some(_) => Verdict::Next,
             };
             // What was read of a body that could not be read whole is gone: nothing may be forwarded.
@@ -158,12 +160,22 @@ impl Flow {
 
     /// Calls one link for one phase and applies the phase's policy to a failure.
     pub(super) async fn call(&mut self, index: usize, phase: Phase) -> Verdict {
-        self.call_with(index, phase, None).await
+        self.call_at(Instant::now(), index, phase, None).await
     }
 
     /// The same, with the response's body for a handler that asks for it.
     pub(super) async fn call_with(
         &mut self,
+        index: usize,
+        phase: Phase,
+        response_body: &mut dyn BodySource,
+    ) -> Verdict {
+        self.call_at(Instant::now(), index, phase, Some(response_body)).await
+    }
+
+    async fn call_at(
+        &mut self,
+        now: Instant,
         index: usize,
         phase: Phase,
         response_body: Option<&mut dyn BodySource>,
@@ -177,7 +189,7 @@ impl Flow {
             call: Call { phase, payload: link.payload.clone(), state: session.state.clone(), attempt: 1 },
             exchange: exchange.take().expect(LENT),
             policy,
-            deadline: Instant::now() + policy.timeout,
+            deadline: now + policy.timeout,
             session,
             body,
             response_body: response_body.map(|body| body as &mut dyn BodySource),

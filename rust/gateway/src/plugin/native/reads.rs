@@ -8,7 +8,7 @@ use super::session::{Running, SessionState};
 use bytes::Bytes;
 use http::HeaderMap;
 use nylon_abi::{FfiBuffer, method};
-use nylon_core::{Context, Phase, RequestBody, ResponseBody, TargetPart, joined};
+use nylon_core::{Context, Phase, RequestBody, ResponseBody, joined};
 use std::cell::Cell;
 use std::io::Write as _;
 use std::time::UNIX_EPOCH;
@@ -138,9 +138,9 @@ fn look(context: &Context, number: u32, payload: &[u8], scratch: &mut Scratch) -
         method::READ_REQUEST_HEADER => field(text, &request.headers, payload),
         method::READ_REQUEST_HEADERS => write_fields(text, &request.headers),
         method::READ_REQUEST_URL => text.extend_from_slice(exchange.url().as_bytes()),
-        method::READ_REQUEST_PATH => text.extend_from_slice(request.path.as_str().as_bytes()),
+        method::READ_REQUEST_PATH => text.extend_from_slice(request.path.as_bytes()),
         method::READ_REQUEST_QUERY => {
-            text.extend_from_slice(request.query.as_ref().map_or("", TargetPart::as_str).as_bytes());
+            text.extend_from_slice(request.query.as_ref().map_or(&[], |query| query.as_bytes()));
         }
         method::READ_REQUEST_PARAMS => {
             let params = facts.params.iter().map(|(name, value)| ((**name).to_owned(), (**value).into()));
