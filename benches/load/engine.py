@@ -228,10 +228,10 @@ def ask(port: int, headers: dict[str, str]) -> tuple[int, bytes]:
 def native(name: str, language: str, entry: str = "check") -> Engine:
     """A row whose handler is in a shared library."""
     options = {"entry": entry, "library": language}
-    return Engine(f"nylon {name}", start_nylon, checks=True, options=options)
+    return Engine(f"nylon {name}", start_nylon, checks=True, scenarios=("small", "paced"), options=options)
 
 
-EVERYWHERE = ("small", "large", "connection", "stale")
+EVERYWHERE = ("small", "paced", "large", "connection", "stale")
 ENGINES = [
     Engine("nginx", start_nginx, scenarios=EVERYWHERE),
     Engine("nginx 64k", start_nginx, scenarios=("large",), options={"buffers": "large"}),

@@ -4,6 +4,7 @@ import re
 import subprocess
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from engine import Running, found
 from process import Failed, Processes
@@ -42,6 +43,11 @@ class Scenario:
 
 SCENARIOS = [
     Scenario("small", "100 bytes, connections kept"),
+    Scenario(
+        "paced",
+        "100 bytes, connections kept, the client as the slowest: the same pace for all",
+        arguments=["-s", str(Path(__file__).parent / "peers" / "paced.lua")],
+    ),
     Scenario("large", "1 MiB body", path="/large"),
     Scenario("connection", "100 bytes, a new connection per request", arguments=["-H", "Connection: close"]),
     Scenario("stale", "100 bytes, the origin silently closes pooled connections after 20 requests"),

@@ -89,7 +89,7 @@ def main() -> int:
     given = arguments()
     if given.native:
         given.only = [*(given.only or []), "nginx", "nylon", "nylon inline", *NATIVE]
-        given.scenario = given.scenario or ["small"]
+        given.scenario = given.scenario or ["small", "paced"]
     if given.quick:
         given.rounds, given.seconds = 1, 1
     engines = [
