@@ -8,7 +8,9 @@
 use super::BodySource;
 use bytes::Bytes;
 use nylon_core::{Exchange, Failure, FailureKind, RequestBody, ResponseBody};
-use nylon_wire::{ChunkFrame, Incoming, Outgoing, Part, ReadFrame, Text, Which, WireError, limits};
+use nylon_wire::{
+    BodyFrame, CallId, ChunkFrame, Incoming, Outgoing, Part, ReadFrame, Text, Which, WireError, limits,
+};
 use std::time::{Duration, Instant};
 
 /// The longest that a transfer may stand still.
@@ -41,16 +43,31 @@ impl Bodies {
         Bodies { limit: max_body.max(MAX_BODY), outgoing: Vec::new(), incoming: Vec::new(), left: None }
     }
 
+    /// What answers the `read` of a call's worker, within `max_payload` each: the parts that it has room for, or the
+    /// failure that its handler's call shall end with. Moves the call's deadline.
+    pub(in crate::plugin) fn answers(
+        &mut self,
+        call: CallId,
+        read: &ReadFrame,
+        body: Result<Bytes, Failure>,
+        max_payload: usize,
+        deadline: &mut Instant,
+    ) -> Vec<BodyFrame> {
+        let parts = body.and_then(|body| self.parts(read, &body, max_payload));
+        *deadline = self.moved(*deadline);
+        let remaining = self.left(*deadline);
+        let answer = |body| BodyFrame { id: call, which: read.which, body, remaining };
+        match parts {
+            Ok(parts) => parts.into_iter().map(|part| answer(Ok(part))).collect(),
+            Err(failure) => vec![answer(Err(failure))],
+        }
+    }
+
     /// The parts of `body` that answer a worker's `read`.
     ///
     /// # Errors
     /// When the worker wants it in one message, and it does not fit into one.
-    pub(in crate::plugin) fn parts(
-        &mut self,
-        read: &ReadFrame,
-        body: &Bytes,
-        max_payload: usize,
-    ) -> Result<Vec<Part>, Failure> {
+    fn parts(&mut self, read: &ReadFrame, body: &Bytes, max_payload: usize) -> Result<Vec<Part>, Failure> {
         let fits = body.len() <= limits::INLINE_BODY.min(max_payload / 2);
         let Some(up_to) = read.up_to.filter(|_| !fits) else {
             // Beside the body stand a few keys and a name.
@@ -127,7 +144,7 @@ impl Bodies {
     }
 
     /// The time that the worker has for its result, transfers under way left out.
-    pub(in crate::plugin) fn left(&self, deadline: Instant) -> Duration {
+    fn left(&self, deadline: Instant) -> Duration {
         self.left.unwrap_or_else(|| deadline.saturating_duration_since(Instant::now()))
     }
 
@@ -187,7 +204,6 @@ async fn waited_for(source: &mut dyn BodySource, deadline: &mut Instant) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nylon_wire::CallId;
 
     fn read(worker: &str, up_to: Option<u64>) -> ReadFrame {
         ReadFrame { id: CallId([1; 16]), worker: worker.into(), which: Which::Request, up_to }

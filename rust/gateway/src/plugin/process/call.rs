@@ -3,8 +3,9 @@
 use super::ProcessEntry;
 use super::child::{Child, OpenCall, Refused};
 use super::inbox::Event;
+use super::outbox::Unsent;
 use super::session::ProcessSession;
-use super::socket::{Frame, Unsent, framed};
+use super::socket::{Frame, framed};
 use super::stream::ProcessStream;
 use crate::plugin::bodies::{Bodies, request_body, response_body};
 use crate::plugin::reply::{apply, finished};
@@ -14,8 +15,8 @@ use nylon_config::plan::PhasePolicy;
 use nylon_core::{Call, Exchange, Failure, FailureKind, Outcome};
 use nylon_wire::limits::{INLINE_BODY, MAX_FRAME};
 use nylon_wire::{
-    BodyFrame, CallId, CallMeta, ChunkFrame, CreditFrame, Kind, ReadFrame, Reply, SessionId, Which,
-    WireError, encode_call,
+    CallId, CallMeta, ChunkFrame, CreditFrame, Kind, ReadFrame, Reply, SessionId, Which, WireError,
+    encode_call,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -247,15 +248,7 @@ impl Running<'_> {
                 response_body(&mut self.exchange, source, &mut self.deadline).await
             }
         };
-        let parts = body.and_then(|body| self.bodies.parts(&read, &body, MAX_FRAME));
-        self.deadline = self.bodies.moved(self.deadline);
-        let remaining = self.bodies.left(self.deadline);
-        let answers = match parts {
-            Ok(parts) => parts.into_iter().map(Ok).collect(),
-            Err(failure) => vec![Err(failure)],
-        };
-        for body in answers {
-            let answer = BodyFrame { id: self.id, which: read.which, body, remaining };
+        for answer in self.bodies.answers(self.id, &read, body, MAX_FRAME, &mut self.deadline) {
             self.send(|buffer| answer.encode(buffer), open).await?;
         }
         Ok(())

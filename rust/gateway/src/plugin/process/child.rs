@@ -1,7 +1,8 @@
 //! One process of a plugin, from its announcement to its end, as the calls see it.
 
 use super::inbox::{Event, Inbox};
-use super::socket::{Frame, Outbox, Unsent, framed};
+use super::outbox::{Outbox, Unsent};
+use super::socket::{Frame, framed};
 use bytes::Bytes;
 use nylon_core::{Failure, FailureKind};
 use nylon_wire::{CallId, Close, CreditFrame, Envelope, SessionId, Text, Which, WireError};

@@ -8,6 +8,8 @@
 mod inbox;
 /// Frames over a socket.
 mod socket;
+/// The way out of it.
+mod outbox;
 /// One process.
 mod child;
 /// Those that can take calls.

@@ -7,7 +7,8 @@
 use super::Shared;
 use super::child::Child;
 use super::children::Vacancy;
-use super::socket::{Came, Manner, Outbox, Stream, framed};
+use super::outbox::{Manner, Outbox};
+use super::socket::{Came, Stream, framed};
 use crate::plugin::remote::jittered;
 use bytes::Bytes;
 use nylon_wire::{Info, Kind, Refusal, Start, Stop, WireError};

@@ -9,7 +9,7 @@ use crate::plugin::buffer::in_buffer;
 use async_nats::client::PublishErrorKind;
 use bytes::Bytes;
 use nylon_core::Failure;
-use nylon_wire::{BodyFrame, ChunkFrame, CreditFrame, ReadFrame, Reply, Which, WireError};
+use nylon_wire::{ChunkFrame, CreditFrame, ReadFrame, Reply, Which, WireError};
 use tokio::time::timeout_at;
 
 impl Running<'_> {
@@ -26,15 +26,7 @@ impl Running<'_> {
             // A worker asks for one of these two only: checked when the frame was read.
             _ => response_body(&mut self.exchange, None, &mut self.deadline).await,
         };
-        let parts = body.and_then(|body| self.bodies.parts(&read, &body, life.max_payload));
-        self.deadline = self.bodies.moved(self.deadline);
-        let remaining = self.bodies.left(self.deadline);
-        let answers = match parts {
-            Ok(parts) => parts.into_iter().map(Ok).collect(),
-            Err(failure) => vec![Err(failure)],
-        };
-        for body in answers {
-            let answer = BodyFrame { id: self.id, which: read.which, body, remaining };
+        for answer in self.bodies.answers(self.id, &read, body, life.max_payload, &mut self.deadline) {
             let frame = in_buffer(|buffer| answer.encode(buffer)).map_err(|why| protocol(&why))?;
             self.tell(subject.clone(), frame, life, waiting).await?;
         }

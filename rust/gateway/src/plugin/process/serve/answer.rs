@@ -2,7 +2,8 @@
 
 use super::Desk;
 use crate::plugin::ResponseStream;
-use crate::plugin::process::socket::{Unsent, framed};
+use crate::plugin::process::outbox::Unsent;
+use crate::plugin::process::socket::framed;
 use bytes::Bytes;
 use nylon_core::{Failure, FailureKind, Outcome};
 use nylon_wire::limits::{INLINE_BODY, MAX_FRAME, MAX_PART, WINDOW};

@@ -13,7 +13,8 @@ mod source;
 /// The end of the gateway, noticed in any case.
 mod orphan;
 
-use super::socket::{Came, Manner, Outbox, Stream, framed};
+use super::outbox::{Manner, Outbox};
+use super::socket::{Came, Stream, framed};
 use crate::plugin::{BodyUse, PluginEntry, PluginHost, Session};
 use bytes::Bytes;
 use nylon_core::Failure;
