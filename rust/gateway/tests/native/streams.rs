@@ -43,6 +43,17 @@ fn a_stream_is_one_well_formed_response() {
 }
 
 #[test]
+fn what_was_asked_for_is_there_at_every_moment_of_a_stream() {
+    let origin = Origin::echo();
+    let gateway = Gateway::with("streams", "asking", origin.port);
+    let mut client = gateway.connect();
+    for _ in 0..50 {
+        assert_eq!(client.get("/a").text(), "all are answered");
+    }
+    assert_eq!(gateway.refused("outside_phase"), 0);
+}
+
+#[test]
 fn a_client_that_takes_nothing_holds_the_library_back() {
     let origin = Origin::echo();
     let (gateway, log) = logging("large", &origin, "");

@@ -40,7 +40,9 @@ pub(super) fn run<'a>(entry: &Arc<Entry>, call: PhaseCall<'a>) -> Pending<'a> {
     opened.start(phase as u8, deadline);
     let onward = Onward { opened, stream, patience: policy.timeout };
     match opened.with(take_over).flatten() {
-        Some(over) if over.ended.is_none() && Instant::now() > deadline => Pending::Ready(onward.late(over)),
+        Some(Over::Phase(over)) if over.ended.is_none() && Instant::now() > deadline => {
+            Pending::Ready(onward.late(over))
+        }
         Some(over) => Pending::Ready(onward.finish(over)),
         None => {
             let waiting = Waiting { opened, over: false };
@@ -91,9 +93,33 @@ fn refused(entry: &Entry, why: &NotOpened) -> Failure {
     }
 }
 
+/// A phase that is over, out of its session's hands.
+enum Over {
+    Phase(Box<Running>),
+    /// Its handler goes on writing the response, and reads from the copy that is the session's.
+    Stream(Box<Finished>, Arc<Outlet>, Awaited),
+}
+
 /// Takes the exchange back from a phase that is over.
-fn take_over(state: &mut SessionState) -> Option<Box<Running>> {
-    if state.running.as_ref()?.is_over() { state.running.take() } else { None }
+fn take_over(state: &mut SessionState) -> Option<Over> {
+    if !state.running.as_ref()?.is_over() {
+        return None;
+    }
+    let mut running = state.running.take()?;
+    match running.ended.take() {
+        Some(Ended::Begun(finished, outlet)) => {
+            // It is gone already where the handler has written all of the body. Under the same lock, so that what the
+            // handler may read is there at every moment.
+            if let Some(writer) = &mut state.writer {
+                writer.context = Some(running.context);
+            }
+            Some(Over::Stream(finished, outlet, running.awaited))
+        }
+        ended => {
+            running.ended = ended;
+            Some(Over::Phase(running))
+        }
+    }
 }
 
 /// Where the pipeline wants a body that a handler goes on writing, and how long it waits for more of it.
@@ -105,25 +131,23 @@ struct Onward<'a> {
 
 impl Onward<'_> {
     /// The result of a phase that is over.
-    fn finish(self, over: Box<Running>) -> Finished {
-        let Running { context, ended, awaited, .. } = *over;
-        self.opened.answer_nothing(awaited);
-        match ended {
-            Some(Ended::Begun(finished, outlet)) => self.leave_stream(*finished, context, outlet),
-            Some(Ended::Failed(failure)) => context.finish(Err(failure)),
-            None => context.finish(Ok(())),
-        }
-    }
-
-    fn leave_stream(self, finished: Finished, context: PhaseContext, outlet: Arc<Outlet>) -> Finished {
-        self.opened.with(|state| {
-            // It is gone already where the handler has written all of the body.
-            if let Some(writer) = &mut state.writer {
-                writer.context = Some(context);
+    fn finish(self, over: Over) -> Finished {
+        match over {
+            Over::Stream(finished, outlet, awaited) => {
+                self.opened.answer_nothing(awaited);
+                *self.stream = Some(Box::new(NativeStream::new(self.opened, outlet, self.patience)));
+                *finished
             }
-        });
-        *self.stream = Some(Box::new(NativeStream::new(self.opened, outlet, self.patience)));
-        finished
+            Over::Phase(running) => {
+                let Running { context, ended, awaited, .. } = *running;
+                self.opened.answer_nothing(awaited);
+                match ended {
+                    Some(Ended::Failed(failure)) => context.finish(Err(failure)),
+                    // A stream is taken over as one.
+                    Some(Ended::Begun(..)) | None => context.finish(Ok(())),
+                }
+            }
+        }
     }
 
     /// The result of a phase that took too long. What still comes finds the session closed.
@@ -142,7 +166,7 @@ struct Waiting {
 }
 
 enum Event {
-    Over(Box<Running>),
+    Over(Over),
     Wanted(Body),
     TimedOut,
 }
@@ -220,9 +244,9 @@ impl Waiting {
 
     /// Reads a body and answers those who want it. The phase's end is there where it came meanwhile; if the exchange goes
     /// on, the request's body is read to its end all the same, since a part of it has left its connection already.
-    async fn read(&self, which: Body, source: &mut dyn BodySource) -> Option<Box<Running>> {
+    async fn read(&self, which: Body, source: &mut dyn BodySource) -> Option<Over> {
         let mut reading = source.read();
-        let mut early: Option<Box<Running>> = None;
+        let mut early: Option<Over> = None;
         let read = poll_fn(|cx| {
             if early.is_none() {
                 early = self.opened.with(take_over).flatten();
@@ -281,8 +305,11 @@ impl Waiting {
     }
 }
 
-fn ends(over: &Running) -> bool {
-    over.ended.is_none() && over.context.decision() == Some(Decision::End)
+fn ends(over: &Over) -> bool {
+    match over {
+        Over::Phase(running) => running.ended.is_none() && running.context.decision() == Some(Decision::End),
+        Over::Stream(..) => false,
+    }
 }
 
 impl Drop for Waiting {

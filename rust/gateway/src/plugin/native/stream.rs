@@ -55,7 +55,7 @@ impl Outlet {
 
 /// The handler's end.
 pub(super) struct Writer {
-    /// What it may still read. Elsewhere until the head is on its way.
+    /// What it may still read, once the pipeline has taken the exchange over.
     pub(super) context: Option<PhaseContext>,
     pub(super) outlet: Arc<Outlet>,
     /// Bytes that may wait where the handler's thread must not.

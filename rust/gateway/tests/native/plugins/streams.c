@@ -20,6 +20,15 @@ static void short_one(uint32_t sid) {
     finish(sid);
 }
 
+/* Asks all the while that the pipeline takes the stream from the session. */
+static void asking(uint32_t sid) {
+    int unanswered = 0;
+    begin(sid);
+    for (int i = 0; i < 2000; i++) unanswered += ask(sid, NYLON_METHOD_READ_REQUEST_PATH, "")[0] != '/';
+    tell(sid, NYLON_METHOD_SET_RESPONSE_STREAM_DATA, unanswered ? "some are unanswered" : "all are answered");
+    finish(sid);
+}
+
 /* 16 MiB, and says in a file how far it has come. */
 static void large(uint32_t sid) {
     begin(sid);
@@ -59,6 +68,7 @@ static void handle(uint32_t sid, const char *entry, uint8_t phase) {
         finish(sid);
     } else {
         in_thread(strcmp(entry, "short") == 0    ? short_one
+                  : strcmp(entry, "asking") == 0 ? asking
                   : strcmp(entry, "large") == 0  ? large
                   : strcmp(entry, "stalls") == 0 ? stalls
                                                  : fails,
