@@ -1,8 +1,10 @@
 //! The plain kinds of values that sections are made of.
 
+use nylon_core::template::{Hint, Template, TemplateError};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    names,
     read::{Read, ReadDefault, expected},
     report::Report,
     source::{Place, Spanned},
@@ -31,6 +33,9 @@ pub(crate) type Millis = Count<1, 3_600_000>;
 /// A time with its unit: `500ms`, `3s`, `2m`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Interval;
+
+/// Text, perhaps empty, with parts that come from the request: `user-${header(x-user)}`.
+pub(crate) type Templated = Spanned<Template>;
 
 /// One value, or a list of them.
 #[derive(Debug, Clone)]
@@ -116,6 +121,20 @@ impl ReadDefault for Text {
 
     fn written(value: &'static str, place: Place) -> Option<Self> {
         Some(Spanned { value: value.to_owned(), place })
+    }
+}
+
+impl Read for Templated {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let Tree::Text(text) = &node.value else {
+            return expected("text", &node.value, node.place, report);
+        };
+        let value = template(text, node.place, report)?;
+        Some(Spanned { value, place: node.place })
+    }
+
+    fn schema(_: &mut Map<String, Value>) -> Value {
+        json!({ "type": "string" })
     }
 }
 
@@ -304,6 +323,40 @@ fn environment(name: &str, place: Place, report: &mut Report<'_>) -> Option<Stri
             report.error(place, format!("the environment variable `{name}` is {state}"));
             None
         }
+    }
+}
+
+/// Parses the template in the text at `place`; what is wrong with it is reported where it stands in the text.
+fn template(text: &str, place: Place, report: &mut Report<'_>) -> Option<Template> {
+    match Template::parse(text, report.env) {
+        Ok(template) => Some(template),
+        Err(TemplateError { span, reason, hint }) => {
+            let part = &text[span.clone()];
+            let place = part_of(text, &span, place, report);
+            let help = match hint {
+                Hint::None => None,
+                Hint::Text(help) => Some(help),
+                Hint::OneOf(known) => names::suggest(part.trim_matches(['\'', '"']), known),
+            };
+            match help {
+                Some(help) => report.error_help(place, reason, help),
+                None => report.error(place, reason),
+            }
+            None
+        }
+    }
+}
+
+/// Where the bytes `span` of `text` stand in the file, if the file has the text at `place` as it is; else (it is folded
+/// over lines, or holds escapes) where all of it stands.
+fn part_of(text: &str, span: &std::ops::Range<usize>, place: Place, report: &Report<'_>) -> Place {
+    let written = report.sources.text(place.file).get(place.start..place.end);
+    match written.and_then(|written| written.find(text)) {
+        Some(found) => {
+            let start = place.start + found;
+            Place { file: place.file, start: start + span.start, end: start + span.end }
+        }
+        None => place,
     }
 }
 

@@ -17,6 +17,8 @@ pub mod op;
 pub mod outcome;
 /// A handler's view of one phase: reads, its own writes, one decision.
 pub mod context;
+/// Text with parts that come from the request.
+pub mod template;
 
 pub use context::{Call, Chunk, Context, DecisionError, Finished, StreamError};
 pub use exchange::{Exchange, RequestBody, ResponseBody, Sent};
@@ -24,3 +26,4 @@ pub use head::{Params, RequestFacts, RequestHead, RequestId, ResponseHead, Schem
 pub use op::{Op, OpError};
 pub use outcome::{Decision, Failure, FailureKind, Outcome};
 pub use phase::{Phase, PhaseMask};
+pub use template::Template;
