@@ -11,9 +11,12 @@ use nylon_core::Phase;
 
 use crate::diagnostic::Location;
 
+/// Certificates obtained by ACME.
+mod acme;
 /// Where requests go.
 mod routing;
 
+pub use acme::*;
 pub use routing::*;
 
 /// A valid configuration, ready to run.

@@ -19,5 +19,9 @@ pub mod pipeline;
 pub mod upstream;
 /// From error to answer.
 pub mod respond;
+/// Whom the gateway believes where it is a client.
+mod trust;
+/// Errors with what has caused them.
+mod causes;
 /// Listeners, threads, start and stop.
 pub mod server;

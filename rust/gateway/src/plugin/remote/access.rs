@@ -4,11 +4,13 @@
 //! that blocks only the connection's own thread. TLS is configured here and not by the client's options, because
 //! those read files without saying which one is broken, and know no name but the address's.
 
+use crate::causes::with_causes;
+use crate::trust::trusted;
 use async_nats::rustls::client::WebPkiServerVerifier;
 use async_nats::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use async_nats::rustls::crypto::ring;
 use async_nats::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use async_nats::rustls::{self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use async_nats::rustls::{self, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use async_nats::{AuthError, ConnectError, ConnectErrorKind, ConnectOptions};
 use nylon_config::credentials;
 use nylon_config::plan::{BrokerAuth, BrokerTls};
@@ -50,7 +52,7 @@ impl Access {
 
     /// Why there is no connection, with what to do about it where the broker's own words don't say.
     pub(super) fn explain(&self, error: &ConnectError) -> String {
-        let said = super::life::describe(error);
+        let said = with_causes(error);
         let help = match (error.kind(), &self.auth) {
             (ConnectErrorKind::AuthorizationViolation, BrokerAuth::Anonymous) => {
                 "the broker wants to know who connects: set `auth`"
@@ -82,7 +84,7 @@ fn of_file(path: &Path) -> impl FnOnce(String) -> String {
 
 fn client_config(tls: &BrokerTls) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
-    let roots = Arc::new(trusted(tls)?);
+    let roots = Arc::new(trusted(tls.ca_file.as_deref(), "tls.ca_file")?);
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
         .build()
         .map_err(|why| format!("no authority is trusted, so no broker can be: {why}"))?;
@@ -104,25 +106,6 @@ fn client_config(tls: &BrokerTls) -> Result<ClientConfig, String> {
     config
         .with_client_auth_cert(chain, secret)
         .map_err(|why| format!("`{}` and `{}` do not go together: {why}", cert.display(), key.display()))
-}
-
-fn trusted(tls: &BrokerTls) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    match &tls.ca_file {
-        Some(path) => {
-            for certificate in credentials::read_certificates(path).map_err(of_file(path))? {
-                roots.add(certificate).map_err(|why| format!("the file `{}`: {why}", path.display()))?;
-            }
-        }
-        None => {
-            let system = rustls_native_certs::load_native_certs();
-            if roots.add_parsable_certificates(system.certs).0 == 0 {
-                let why: Vec<_> = system.errors.iter().map(ToString::to_string).collect();
-                return Err(format!("this system trusts no authority: set `tls.ca_file` {}", why.join("; ")));
-            }
-        }
-    }
-    Ok(roots)
 }
 
 /// Verifies as rustls does, with another name than the address's.

@@ -296,17 +296,3 @@ async fn receive(mut inbox: async_nats::Subscriber, slots: Arc<Slots>, prefix: u
         slots.deliver(token, message);
     }
 }
-
-/// An error with its causes, each once.
-pub(super) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
