@@ -223,7 +223,7 @@ fn header_selector(root: &raw::Root, report: &mut Report<'_>) -> Option<http::He
     name
 }
 
-/// Where a control socket is, from the file that names it.
+/// Where a Unix socket is, from the file that names it.
 pub(crate) fn control_path(base_dir: &Path, written: &str) -> PathBuf {
     let path = base_dir.join(written);
     std::path::absolute(&path).unwrap_or(path)
@@ -233,7 +233,12 @@ pub(crate) fn control_path(base_dir: &Path, written: &str) -> PathBuf {
 const SOCKET_PATH: usize = 103;
 
 fn control(root: &raw::Root, report: &mut Report<'_>) -> Option<PathBuf> {
-    let Spanned { value, place } = root.control.as_ref()?;
+    socket_path(root.control.as_ref()?, report)
+}
+
+/// The path of a Unix socket, which may be too long for one.
+fn socket_path(written: &Text, report: &mut Report<'_>) -> Option<PathBuf> {
+    let Spanned { value, place } = written;
     let path = control_path(report.sources.base_dir(place.file), value);
     let length = path.as_os_str().len();
     if length > SOCKET_PATH {

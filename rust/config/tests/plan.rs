@@ -6,7 +6,7 @@ use nylon_config::{
     Loaded, Plan,
     plan::{
         Broker, BrokerAuth, CallbackMemory, Execution, HostPattern, Isolation, Matcher, OnError, OnLoadError,
-        Overflow, PluginIndex, PluginKind, PythonSource, ServiceKind, Workers,
+        Overflow, PluginIndex, PluginKind, PythonSource, ServiceKind, Upstream, Workers,
     },
 };
 use nylon_core::Phase;
@@ -279,8 +279,11 @@ services:
     endpoints: [{ip: '[::1]', port: 80}, {host: Origin.test, port: 81}]
 ",
     );
-    let ServiceKind::Http { endpoints, limits } = &plan.services[0].kind else { panic!("an http service") };
-    assert_eq!((endpoints[0].host.as_str(), endpoints[1].host.as_str()), ("::1", "origin.test"));
+    let ServiceKind::Http(Upstream { endpoints, limits }) = &plan.services[0].kind else {
+        panic!("an http service")
+    };
+    let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+    assert_eq!(addresses, ["[::1]:80", "origin.test:81"]);
     assert_eq!(limits.connect_timeout, Duration::from_millis(700));
     assert_eq!(limits.response_head_timeout, Duration::from_secs(120));
 }
@@ -300,8 +303,11 @@ services:
   - {<<: *base, name: t, connect_timeout_ms: 10}
 ",
     );
-    let ServiceKind::Http { endpoints, limits } = &merged.services[1].kind else { panic!("an http service") };
-    assert_eq!((endpoints[0].port, limits.connect_timeout), (1, Duration::from_millis(10)));
+    let ServiceKind::Http(Upstream { endpoints, limits }) = &merged.services[1].kind else {
+        panic!("an http service")
+    };
+    assert_eq!(endpoints[0].address.to_string(), "h:1");
+    assert_eq!(limits.connect_timeout, Duration::from_millis(10));
 }
 
 #[test]

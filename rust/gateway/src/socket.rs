@@ -1,4 +1,4 @@
-//! A TCP connection as the data plane writes to it.
+//! A connection as the data plane writes to it.
 //!
 //! An HTTP message is mostly a head and a short body, which hyper offers as two slices. Gathering them in the kernel
 //! costs more than copying a few hundred bytes here and sending one: about a twentieth of a small request.
@@ -13,9 +13,9 @@ use tokio::net::TcpStream;
 const JOINED: usize = 2048;
 
 /// A connection that joins short writes.
-pub(crate) struct Socket(pub(crate) TcpStream);
+pub(crate) struct Socket<S = TcpStream>(pub(crate) S);
 
-impl AsyncRead for Socket {
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -25,7 +25,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }

@@ -1,5 +1,7 @@
 //! Where requests go: services, routes, paths, and the middleware on the way.
 
+use std::{fmt, path::PathBuf};
+
 use bytes::Bytes;
 
 use super::{PluginIndex, Policies, ServiceIndex, UpstreamLimits};
@@ -20,25 +22,51 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServiceKind {
     /// Upstream servers, taken in turn.
-    Http {
-        /// Their addresses. Never empty.
-        endpoints: Vec<Endpoint>,
-        /// The times they may take: the service's own, or those of [`Limits::upstream`].
-        limits: UpstreamLimits,
-    },
+    Http(Upstream),
     /// A plugin that answers itself: its `request_filter` must end the exchange.
     Plugin(Box<Middleware>),
 }
 
-/// One upstream address.
+/// The servers behind a service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    /// Their addresses. Never empty.
+    pub endpoints: Vec<Endpoint>,
+    /// The times they may take: the service's own, or those of [`Limits::upstream`].
+    pub limits: UpstreamLimits,
+}
+
+/// One of the servers behind a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// An IP address or a host name.
-    pub host: String,
-    /// The port.
-    pub port: u16,
+    /// Where it is.
+    pub address: EndpointAddress,
     /// Its share, for the algorithms that weigh.
     pub weight: u32,
+}
+
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum EndpointAddress {
+    /// At a port.
+    Tcp {
+        /// An IP address or a host name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// At a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for EndpointAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndpointAddress::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            EndpointAddress::Tcp { host, port } => write!(f, "{host}:{port}"),
+            EndpointAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// A set of requests, and what is done with them.

@@ -59,9 +59,11 @@ section! {
     /// One upstream address.
     Endpoint "an endpoint", {
         /// An IP address or a host name.
-        required ip("ip" | "host"): Text;
-        /// The port.
-        required port("port"): Count<1, 65_535>;
+        optional ip("ip" | "host"): Text;
+        /// The port, with `ip`.
+        optional port("port"): Count<1, 65_535>;
+        /// The path of a Unix socket, instead of `ip` and `port`.
+        optional unix("unix"): Text;
         /// Its share, for the algorithms that weigh.
         optional weight("weight"): Count<1, 65_535>;
     }

@@ -3,7 +3,7 @@
 use super::middleware::Attached;
 use crate::{
     kinds::Text,
-    plan::{Endpoint, Service, ServiceKind, UpstreamLimits},
+    plan::{self, Endpoint, Service, ServiceKind, Upstream, UpstreamLimits},
     raw,
     report::Report,
     source::Place,
@@ -96,17 +96,44 @@ fn http(
             *limit = super::millis(own);
         }
     }
-    Some(ServiceKind::Http { endpoints: endpoints.into_iter().collect::<Option<_>>()?, limits })
+    Some(ServiceKind::Http(Upstream { endpoints: endpoints.into_iter().collect::<Option<_>>()?, limits }))
 }
 
 fn endpoint(written: &raw::Endpoint, weighed: bool, report: &mut Report<'_>) -> Option<Endpoint> {
     if let Some(weight) = written.weight.filter(|weight| weight.value > 1 && !weighed) {
         report.warn(weight.place, "`weight` has no effect with `round_robin`");
     }
-    let host = host(written.ip.as_ref()?, report)?;
-    let port = u16::try_from(written.port?.value).ok()?;
+    let address = address(written, report)?;
     let weight = written.weight.map_or(1, |weight| u32::try_from(weight.value).unwrap_or(u32::MAX));
-    Some(Endpoint { host, port, weight })
+    Some(Endpoint { address, weight })
+}
+
+/// A host and a port, or a Unix socket.
+fn address(written: &raw::Endpoint, report: &mut Report<'_>) -> Option<plan::EndpointAddress> {
+    let tcp = ["ip", "port"].map(|key| written.has(key));
+    match (written.has("unix"), tcp) {
+        (true, [false, false]) => {
+            let path = super::socket_path(written.unix.as_ref()?, report)?;
+            Some(plan::EndpointAddress::Unix(path))
+        }
+        (false, [true, true]) => {
+            let host = host(written.ip.as_ref()?, report)?;
+            Some(plan::EndpointAddress::Tcp { host, port: u16::try_from(written.port?.value).ok()? })
+        }
+        (true, _) => {
+            report.error(written.place, "an endpoint has either `ip` and `port`, or `unix`, not both");
+            None
+        }
+        (false, [ip, _]) => {
+            let missing = if ip { "port" } else { "ip" };
+            report.error_help(
+                written.place,
+                format!("an endpoint needs the key `{missing}`"),
+                "write `{ip: 127.0.0.1, port: 3000}`, or `{unix: /run/app.sock}`",
+            );
+            None
+        }
+    }
 }
 
 /// An IP address (IPv6 without brackets) or a host name.

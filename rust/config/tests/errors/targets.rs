@@ -69,6 +69,13 @@ fn services_have_what_their_type_needs_and_nothing_else() {
         "[{ip: 127.0.0.1}]",
         "ip",
         "an endpoint needs the key `port`",
+        Some("write `{ip: 127.0.0.1, port: 3000}`, or `{unix: /run/app.sock}`"),
+    );
+    case(
+        "[{ip: 127.0.0.1, port: 3000}]",
+        "[{unix: a.sock, port: 3000}]",
+        "unix",
+        "an endpoint has either `ip` and `port`, or `unix`, not both",
         None,
     );
     case(

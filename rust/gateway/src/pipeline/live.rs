@@ -98,8 +98,8 @@ impl LivePlan {
             .services
             .iter()
             .map(|service| match &service.kind {
-                ServiceKind::Http { endpoints, limits } => {
-                    (LiveService::Http(Arc::new(HttpService::new(&service.name, endpoints, limits))), None)
+                ServiceKind::Http(upstream) => {
+                    (LiveService::Http(Arc::new(HttpService::new(&service.name, upstream))), None)
                 }
                 ServiceKind::Plugin(middleware) => (LiveService::Plugin, Some(&**middleware)),
             })

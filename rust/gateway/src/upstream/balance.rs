@@ -1,6 +1,6 @@
 //! Which endpoint is next: round robin, over all threads.
 
-use nylon_config::plan::{self, UpstreamLimits};
+use nylon_config::plan::{self, EndpointAddress, UpstreamLimits};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -13,26 +13,22 @@ pub(super) struct Address(Arc<Named>);
 
 #[derive(Debug)]
 struct Named {
-    host: String,
-    port: u16,
+    endpoint: EndpointAddress,
     limits: UpstreamLimits,
     hash: u64,
 }
 
 impl Address {
-    fn new(host: &str, port: u16, limits: &UpstreamLimits) -> Address {
+    fn new(endpoint: &EndpointAddress, limits: &UpstreamLimits) -> Address {
         let mut hasher = DefaultHasher::new();
-        (host, port).hash(&mut hasher);
-        let (host, limits, hash) = (host.to_owned(), limits.clone(), hasher.finish());
-        Address(Arc::new(Named { host, port, limits, hash }))
+        endpoint.hash(&mut hasher);
+        let (endpoint, limits, hash) = (endpoint.clone(), limits.clone(), hasher.finish());
+        Address(Arc::new(Named { endpoint, limits, hash }))
     }
 
-    pub(super) fn host(&self) -> &str {
-        &self.0.host
-    }
-
-    pub(super) fn port(&self) -> u16 {
-        self.0.port
+    /// Where it is.
+    pub(super) fn endpoint(&self) -> &EndpointAddress {
+        &self.0.endpoint
     }
 
     /// The times that this upstream may take.
@@ -44,8 +40,7 @@ impl Address {
 impl PartialEq for Address {
     fn eq(&self, other: &Address) -> bool {
         let (own, its) = (&*self.0, &*other.0);
-        Arc::ptr_eq(&self.0, &other.0)
-            || (own.host == its.host && own.port == its.port && own.limits == its.limits)
+        Arc::ptr_eq(&self.0, &other.0) || (own.endpoint == its.endpoint && own.limits == its.limits)
     }
 }
 
@@ -77,11 +72,7 @@ impl Hasher for Hashed {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host().contains(':') {
-            write!(f, "[{}]:{}", self.host(), self.port())
-        } else {
-            write!(f, "{}:{}", self.host(), self.port())
-        }
+        fmt::Display::fmt(self.endpoint(), f)
     }
 }
 
@@ -94,12 +85,12 @@ pub struct HttpService {
 }
 
 impl HttpService {
-    /// `endpoints` is not empty.
-    pub fn new(name: &str, endpoints: &[plan::Endpoint], limits: &UpstreamLimits) -> HttpService {
-        let address = |e: &plan::Endpoint| Address::new(&e.host, e.port, limits);
+    /// The service as the plan has it.
+    pub fn new(name: &str, upstream: &plan::Upstream) -> HttpService {
+        let address = |e: &plan::Endpoint| Address::new(&e.address, &upstream.limits);
         HttpService {
             name: name.to_owned(),
-            endpoints: endpoints.iter().map(address).collect(),
+            endpoints: upstream.endpoints.iter().map(address).collect(),
             turn: AtomicUsize::new(0),
         }
     }

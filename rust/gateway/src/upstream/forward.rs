@@ -4,27 +4,19 @@
 //! fresh connection, but only where that cannot do it twice: hyper hands it back unsent, or it is idempotent and
 //! has no body (RFC 9110, 9.2.2).
 
-use super::balance::{Address, HttpService};
+use super::balance::HttpService;
 use super::body::{ForwardBody, Home, SendBody, Upload, UpstreamBody};
+use super::connect::connect;
 use super::error::ForwardError;
-use super::pool::Connection;
 use super::tunnel;
 use super::watch::Watch;
 use crate::downstream::{Upgrade, strip_hop_by_hop};
-use crate::socket::Socket;
 use crate::worker::Worker;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use nylon_core::{RequestHead, ResponseHead};
 use std::rc::Rc;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-
-/// Bytes of a response head; a longer one is no valid response.
-const MAX_RESPONSE_HEAD: usize = 128 * 1024;
 
 /// What goes to the service.
 pub struct Outgoing {
@@ -155,32 +147,6 @@ fn failed(home: &Home, error: TrySendError<Request<SendBody>>) -> ForwardError {
         },
         Upload::Sending | Upload::Sent => ForwardError::Broken { address, source: error.into_error() },
     }
-}
-
-async fn connect(worker: &Rc<Worker>, address: &Address) -> Result<Connection, ForwardError> {
-    let limit = address.limits().connect_timeout;
-    let stream = timeout(limit, TcpStream::connect((address.host(), address.port())))
-        .await
-        .map_err(|_| ForwardError::ConnectTimeout {
-            address: address.to_string(),
-            millis: limit.as_millis(),
-        })?
-        .map_err(|source| ForwardError::Connect { address: address.to_string(), source })?;
-    // Without it a small request can wait for an acknowledgement; failing to set it loses nothing else.
-    let _ = stream.set_nodelay(true);
-    let (sender, driver) = http1::Builder::new()
-        .max_header_size(MAX_RESPONSE_HEAD)
-        .handshake(TokioIo::new(Socket(stream)))
-        .await
-        .map_err(|source| ForwardError::Broken { address: address.to_string(), source })?;
-    let watch = Rc::new(Watch::new(address.clone()));
-    let (driven, pool) = (watch.clone(), worker.pool.clone());
-    tokio::task::spawn_local(async move {
-        // It ends with its connection; its errors reach whoever waits for a response on it.
-        driven.drive(driver.with_upgrades()).await;
-        pool.forget(driven.address());
-    });
-    Ok(Connection { sender, watch })
 }
 
 fn request(head: &RequestHead, fields: HeaderMap, body: SendBody) -> Request<SendBody> {

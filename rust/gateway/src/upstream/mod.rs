@@ -2,6 +2,8 @@
 
 /// Which endpoint is next.
 mod balance;
+/// From an address to a connection that speaks HTTP.
+mod connect;
 /// The clocks of one connection.
 mod watch;
 /// Idle connections of one thread.

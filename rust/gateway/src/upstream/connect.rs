@@ -1,0 +1,118 @@
+//! From an address to a connection that speaks HTTP.
+
+use super::balance::Address;
+use super::error::ForwardError;
+use super::pool::Connection;
+use super::watch::Watch;
+use crate::socket::Socket;
+use crate::worker::Worker;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use nylon_config::plan::EndpointAddress;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+/// Bytes of a response head; a longer one is no valid response.
+const MAX_RESPONSE_HEAD: usize = 128 * 1024;
+
+/// What carries HTTP to an endpoint.
+pub(super) enum Stream {
+    Tcp(Socket<TcpStream>),
+    Unix(Socket<UnixStream>),
+}
+
+/// Opens a connection to `address`, within its time.
+///
+/// # Errors
+/// [`ForwardError`]; nothing was sent then.
+pub(super) async fn connect(worker: &Rc<Worker>, address: &Address) -> Result<Connection, ForwardError> {
+    let limit = address.limits().connect_timeout;
+    let stream = timeout(limit, open(address))
+        .await
+        .map_err(|_| ForwardError::ConnectTimeout {
+            address: address.to_string(),
+            millis: limit.as_millis(),
+        })?
+        .map_err(|source| ForwardError::Connect { address: address.to_string(), source })?;
+    let (sender, driver) = http1::Builder::new()
+        .max_header_size(MAX_RESPONSE_HEAD)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|source| ForwardError::Broken { address: address.to_string(), source })?;
+    let watch = Rc::new(Watch::new(address.clone()));
+    let (driven, pool) = (watch.clone(), worker.pool.clone());
+    tokio::task::spawn_local(async move {
+        // It ends with its connection; its errors reach whoever waits for a response on it.
+        driven.drive(driver.with_upgrades()).await;
+        pool.forget(driven.address());
+    });
+    Ok(Connection { sender, watch })
+}
+
+async fn open(address: &Address) -> io::Result<Stream> {
+    match address.endpoint() {
+        EndpointAddress::Tcp { host, port } => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            // Without it a small request can wait for an acknowledgement; failing to set it loses nothing else.
+            let _ = stream.set_nodelay(true);
+            Ok(Stream::Tcp(Socket(stream)))
+        }
+        EndpointAddress::Unix(path) => Ok(Stream::Unix(Socket(UnixStream::connect(path).await?))),
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+}
