@@ -15,6 +15,9 @@ from support.native import build_directory, run_compiler
 ENTRIES = Path(__file__).resolve().parents[1] / "hosts" / "native" / "go"
 """The module with the suite's entries."""
 
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+"""The module that names the programs of others which tests run, and their versions."""
+
 
 @functools.cache
 def go() -> str:
@@ -37,6 +40,11 @@ def go_library(module: Path, package: str) -> Path:
 def go_program(module: Path, package: str) -> Path:
     """A main package of a module as a program."""
     return _built(module, package, "")
+
+
+def tool(package: str) -> Path:
+    """A program of others, at the version that `TOOLS` names; `package` is its import path."""
+    return go_program(TOOLS, package)
 
 
 def _built(module: Path, package: str, suffix: str, *flags: str) -> Path:
