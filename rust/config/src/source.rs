@@ -4,6 +4,7 @@
 //! a valid configuration never needs them. Columns count characters from 1, as editors do.
 
 use std::{
+    cell::RefCell,
     ops::Range,
     path::PathBuf,
     sync::{Arc, LazyLock},
@@ -34,18 +35,33 @@ struct Source {
     text: String,
     /// What relative paths in it start from.
     base_dir: PathBuf,
+    /// Where its lines start.
+    lines: Vec<usize>,
 }
 
 /// All files of one configuration.
 #[derive(Default)]
 pub(crate) struct Sources {
     files: Vec<Source>,
+    /// What was located last: the next place is mostly behind it in the same line of the same file, and in a file that
+    /// a program wrote as one line that line is not searched from its start for each of its places.
+    last: RefCell<Option<Located>>,
+}
+
+/// A place that was worked out.
+struct Located {
+    file: u32,
+    line: usize,
+    start: usize,
+    column: usize,
+    shown: Arc<str>,
 }
 
 impl Sources {
     /// Takes a file in, and returns its number.
     pub(crate) fn add(&mut self, name: &str, text: String, base_dir: PathBuf) -> u32 {
-        self.files.push(Source { name: name.into(), text, base_dir });
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        self.files.push(Source { name: name.into(), text, base_dir, lines });
         u32::try_from(self.files.len() - 1).expect("a configuration has fewer than 2^32 files")
     }
 
@@ -64,16 +80,26 @@ impl Sources {
         let text = source.text.as_str();
         let start = floor_boundary(text, place.start);
         let end = floor_boundary(text, place.end.max(start));
-        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
-        let line_end = text[line_start..].find('\n').map_or(text.len(), |at| line_start + at);
-        let line = text[line_start..line_end].trim_end_matches('\r');
-        let visible_end = (line_start + line.len()).max(start);
+        let line = source.lines.partition_point(|first| *first <= start);
+        let line_start = source.lines[line - 1];
+        let line_end = source.lines.get(line).map_or(text.len(), |next| next - 1);
+        let written = text[line_start..line_end].trim_end_matches('\r');
+        let visible_end = (line_start + written.len()).max(start);
+        let mut last = self.last.borrow_mut();
+        let known = last.take().filter(|last| last.file == place.file && last.line == line);
+        let (from, before) = match &known {
+            Some(last) if last.start <= start => (last.start, last.column),
+            _ => (line_start, 1),
+        };
+        let column = before + text[from..start].chars().count();
+        let shown = known.map_or_else(|| without_secrets(written).into(), |last| last.shown);
+        *last = Some(Located { file: place.file, line, start, column, shown: Arc::clone(&shown) });
         Location {
             file: source.name.clone(),
-            line: text[..line_start].matches('\n').count() + 1,
-            column: text[line_start..start].chars().count() + 1,
+            line,
+            column,
             width: text[start..end.min(visible_end)].chars().count().max(1),
-            source: without_secrets(line).into(),
+            source: shown,
         }
     }
 
@@ -158,6 +184,20 @@ mod tests {
         ] {
             assert_eq!(without_secrets(line), shown);
         }
+    }
+
+    #[test]
+    fn places_of_one_line_are_found_in_any_order() {
+        let text = "a: ß, b: x\nc: y\n";
+        let mut sources = Sources::default();
+        let file = sources.add("a.yaml", text.to_owned(), PathBuf::new());
+        for (needle, found) in [("x", (1, 10)), ("a", (1, 1)), ("b", (1, 7)), ("y", (2, 4)), ("x", (1, 10))] {
+            let start = text.find(needle).expect("the needle is in the text");
+            let location = sources.location(Place { file, start, end: start + 1 });
+            assert_eq!((location.line, location.column, location.text()), (found.0, found.1, needle));
+        }
+        let end = sources.location(Place { file, start: text.len(), end: text.len() });
+        assert_eq!((end.line, end.column, &*end.source), (3, 1, ""));
     }
 
     #[test]

@@ -16,8 +16,9 @@ use crate::{
 
 /// Deeper nesting than this is no configuration.
 const MAX_DEPTH: usize = 64;
-/// More values than this (aliases expanded) are no configuration.
-const MAX_NODES: usize = 1_000_000;
+/// More values than this that aliases repeat are no configuration. Those that are written out are as many as the file
+/// is long.
+const MAX_REPEATED: usize = 1_000_000;
 
 const TAG: &str = "YAML tags have no meaning in a configuration";
 
@@ -94,7 +95,7 @@ pub(crate) fn parse(file: u32, report: &mut Report<'_>) -> Option<Node> {
         text: &text,
         file,
         anchors: HashMap::new(),
-        nodes: 0,
+        repeated: 0,
         report,
     };
     builder.document().ok()
@@ -108,7 +109,7 @@ struct Builder<'t, 'r, 'e> {
     text: &'t str,
     file: u32,
     anchors: HashMap<usize, Node>,
-    nodes: usize,
+    repeated: usize,
     report: &'r mut Report<'e>,
 }
 
@@ -163,9 +164,8 @@ impl<'t> Builder<'t, '_, '_> {
 
     /// The value that `event` starts.
     fn node(&mut self, event: Event<'t>, place: Place, depth: usize) -> Result<Node, Stop> {
-        self.nodes += 1;
-        if depth > MAX_DEPTH || self.nodes > MAX_NODES {
-            self.report.error(place, "nested too deeply, or too large, for a configuration");
+        if depth > MAX_DEPTH {
+            self.report.error(place, "nested too deeply for a configuration");
             return Err(Stop);
         }
         let (value, anchor, place) = match event {
@@ -190,8 +190,8 @@ impl<'t> Builder<'t, '_, '_> {
                     self.report.error(place, "an alias inside the very value that it names");
                     return Err(Stop);
                 };
-                self.nodes += target.value.count();
-                if self.nodes > MAX_NODES {
+                self.repeated += target.value.count();
+                if self.repeated > MAX_REPEATED {
                     self.report.error(place, "aliases expand to more than a configuration can be");
                     return Err(Stop);
                 }

@@ -26,9 +26,9 @@ pub const NO_ROUTE: ErrorAnswer = ErrorAnswer { status: StatusCode::NOT_FOUND, t
 /// The path exists for other methods.
 pub const OTHER_METHODS: ErrorAnswer =
     ErrorAnswer { status: StatusCode::METHOD_NOT_ALLOWED, text: "method not allowed" };
-/// A route's rewrite gives a path that is too long.
+/// A route's rewrite makes of this path one that is too long, or that leads elsewhere than it seems to.
 pub const REWRITE_IMPOSSIBLE: ErrorAnswer =
-    ErrorAnswer { status: StatusCode::URI_TOO_LONG, text: "the path is too long" };
+    ErrorAnswer { status: StatusCode::BAD_REQUEST, text: "the path cannot be rewritten" };
 /// A body that a filter needs whole is over the limit.
 pub const RESPONSE_TOO_LARGE: ErrorAnswer =
     ErrorAnswer { status: StatusCode::BAD_GATEWAY, text: "the upstream's response is too large" };

@@ -1,15 +1,15 @@
 //! Names that are defined once and looked up by others.
 
-use crate::{
-    kinds::Text,
-    report::Report,
-    source::{Place, Spanned},
-};
+use std::collections::HashMap;
+
+use crate::{kinds::Text, report::Report, source::Place};
 
 /// The names of one kind of thing, with their index in the list that defines them.
 pub(super) struct Directory {
     what: &'static str,
-    names: Vec<(usize, Spanned<String>)>,
+    /// In the order in which they are defined.
+    names: Vec<String>,
+    known: HashMap<String, (usize, Place)>,
 }
 
 impl Directory {
@@ -20,16 +20,19 @@ impl Directory {
         name: impl Fn(&T) -> Option<&Text>,
         report: &mut Report<'_>,
     ) -> Directory {
-        let mut directory = Directory { what, names: Vec::new() };
+        let mut directory = Directory { what, names: Vec::new(), known: HashMap::new() };
         for (index, item) in items.iter().enumerate() {
             let Some(name) = name(item) else { continue };
-            match directory.place(&name.value) {
-                Some(first) => {
+            match directory.known.get(&name.value) {
+                Some((_, first)) => {
                     let reason =
-                        format!("the {what} `{}` is already defined at {}", name.value, report.at(first));
+                        format!("the {what} `{}` is already defined at {}", name.value, report.at(*first));
                     report.error_help(name.place, reason, "give one of them another name");
                 }
-                None => directory.names.push((index, name.clone())),
+                None => {
+                    directory.names.push(name.value.clone());
+                    directory.known.insert(name.value.clone(), (index, name.place));
+                }
             }
         }
         directory
@@ -45,14 +48,10 @@ impl Directory {
     }
 
     pub(super) fn index(&self, name: &str) -> Option<usize> {
-        self.names.iter().find(|(_, known)| known.value == name).map(|(index, _)| *index)
+        self.known.get(name).map(|(index, _)| *index)
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(|(_, name)| name.value.as_str())
-    }
-
-    fn place(&self, name: &str) -> Option<Place> {
-        self.names.iter().find(|(_, known)| known.value == name).map(|(_, known)| known.place)
+        self.names.iter().map(String::as_str)
     }
 }

@@ -1,5 +1,9 @@
 //! Path patterns and rewrites.
 
+use std::collections::HashMap;
+
+use percent_encoding::NON_ALPHANUMERIC;
+
 use crate::{
     kinds::Text,
     plan::{Rewrite, RewritePart},
@@ -11,11 +15,10 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Patterns {
     router: matchit::Router<()>,
-    taken: Vec<Taken>,
+    taken: HashMap<String, Vec<Taken>>,
 }
 
 struct Taken {
-    pattern: String,
     methods: Vec<http::Method>,
     place: Place,
 }
@@ -30,9 +33,8 @@ impl Patterns {
     ) -> Option<String> {
         let pattern = text.value.as_str();
         check_text(text, report)?;
-        let mut known = false;
-        for taken in self.taken.iter().filter(|taken| taken.pattern == pattern) {
-            known = true;
+        let known = self.taken.get(pattern).map_or(&[][..], Vec::as_slice);
+        for taken in known {
             if let Some(method) = overlap(&taken.methods, methods) {
                 let first = report.at(taken.place);
                 report.error(text.place, format!("`{pattern}` leads somewhere already{method}, see {first}"));
@@ -41,11 +43,14 @@ impl Patterns {
         }
         // Alone first: what is wrong with the pattern itself matters more than what it conflicts with.
         let alone = matchit::Router::new().insert(pattern, ());
-        if !known && let Err(error) = alone.and_then(|()| self.router.insert(pattern, ())) {
+        if known.is_empty()
+            && let Err(error) = alone.and_then(|()| self.router.insert(pattern, ()))
+        {
             self.explain(text, &error, report);
             return None;
         }
-        self.taken.push(Taken { pattern: pattern.to_owned(), methods: methods.to_vec(), place: text.place });
+        let taken = Taken { methods: methods.to_vec(), place: text.place };
+        self.taken.entry(pattern.to_owned()).or_default().push(taken);
         Some(pattern.to_owned())
     }
 
@@ -53,10 +58,14 @@ impl Patterns {
         let pattern = &text.value;
         match error {
             matchit::InsertError::Conflict { with } => {
-                let first = self.taken.iter().find(|taken| taken.pattern == *with);
+                let first = self.taken.get(with).and_then(|taken| taken.first());
                 let first =
                     first.map(|taken| format!(", see {}", report.at(taken.place))).unwrap_or_default();
-                report.error(text.place, format!("`{pattern}` cannot be told apart from `{with}`{first}"));
+                report.error_help(
+                    text.place,
+                    format!("`{pattern}` cannot be told apart from `{with}`{first}"),
+                    "write one pattern in both and give them different `methods`, or change a fixed part",
+                );
             }
             matchit::InsertError::InvalidCatchAll => {
                 report.error(text.place, format!("in `{pattern}`, `{{*name}}` must be the last part"));
@@ -107,7 +116,69 @@ fn check_text(text: &Text, report: &mut Report<'_>) -> Option<()> {
     if let Some(name) = pattern.split('/').find_map(|part| part.strip_prefix(':')) {
         report.warn(text.place, format!("`:{name}` is ordinary text; a parameter is `{{{name}}}`"));
     }
-    Some(())
+    check_spelling(text, report)
+}
+
+/// Requests are matched in one spelling of their path; one that no request has is an error, with the one to write.
+fn check_spelling(text: &Text, report: &mut Report<'_>) -> Option<()> {
+    let written = text.value.as_str();
+    let spelt = canonical(written);
+    if spelt == written {
+        return Some(());
+    }
+    report.error_help(
+        text.place,
+        format!("`{written}` is not how the path of a request is spelt"),
+        format!("write `{spelt}`"),
+    );
+    None
+}
+
+/// A pattern as the paths of requests are spelt: without empty and dot segments, encoded only where that is needed.
+fn canonical(pattern: &str) -> String {
+    let mut spelt = String::new();
+    let mut rest = pattern;
+    while let Some(c) = rest.chars().next() {
+        let byte = rest.get(1..3).filter(|_| c == '%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let parameter = rest.find('}').filter(|_| c == '{' && !rest.starts_with("{{"));
+        let length = match (byte, parameter) {
+            (Some(byte), _) => {
+                if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                    spelt.push(char::from(byte));
+                } else {
+                    spelt.push_str(&rest[..3].to_ascii_uppercase());
+                }
+                3
+            }
+            (_, Some(end)) => {
+                spelt.push_str(&rest[..=end]);
+                end + 1
+            }
+            _ if rest.starts_with("{{") || rest.starts_with("}}") => {
+                spelt.push_str(if c == '{' { "%7B" } else { "%7D" });
+                2
+            }
+            // What is wrong with a lone brace, matchit says.
+            _ if c.is_ascii_graphic() && !"%\"<>\\^`|".contains(c) => {
+                spelt.push(c);
+                1
+            }
+            _ => {
+                let bytes = percent_encoding::utf8_percent_encode(&rest[..c.len_utf8()], NON_ALPHANUMERIC);
+                spelt.extend(bytes);
+                c.len_utf8()
+            }
+        };
+        rest = &rest[length..];
+    }
+    let last = spelt.matches('/').count();
+    let segments = spelt.split('/').enumerate();
+    let kept = segments.filter(|(at, part)| *at == 0 || *at == last || !matches!(*part, "" | "." | ".."));
+    let mut kept: Vec<&str> = kept.map(|(_, segment)| segment).collect();
+    if let Some(last) = kept.last_mut().filter(|last| matches!(**last, "." | "..")) {
+        *last = "";
+    }
+    kept.join("/")
 }
 
 /// The names of a pattern's parameters, and whether each is `{*name}`.
@@ -144,6 +215,7 @@ pub(super) fn rewrite(text: &Text, patterns: &[String], report: &mut Report<'_>)
         );
         return None;
     }
+    check_spelling(text, report)?;
     let mut parts = Vec::new();
     let mut rest = written;
     while let Some(at) = rest.find('{') {
@@ -178,4 +250,30 @@ pub(super) fn rewrite(text: &Text, patterns: &[String], report: &mut Report<'_>)
         })
         .collect();
     Some(Rewrite { parts, rest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::canonical;
+
+    #[test]
+    fn a_pattern_has_one_spelling() {
+        for (written, spelt) in [
+            ("/a/{id}.json/{*rest}", "/a/{id}.json/{*rest}"),
+            ("/", "/"),
+            ("/a/", "/a/"),
+            ("//a///b/", "/a/b/"),
+            ("/a/./b/../c", "/a/b/c"),
+            ("/a/..", "/a/"),
+            ("/%61%2fb%C3%a9", "/a%2Fb%C3%A9"),
+            ("/café|\"", "/caf%C3%A9%7C%22"),
+            ("/100%", "/100%25"),
+            ("/{{a}}", "/%7Ba%7D"),
+            ("/{ü}/ü", "/{ü}/%C3%BC"),
+            ("/{", "/{"),
+        ] {
+            assert_eq!(canonical(written), spelt, "{written}");
+            assert_eq!(canonical(spelt), spelt);
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Routes: which requests are meant, and what their paths lead to.
 
+use std::{collections::HashMap, hash::Hash};
+
 use super::{directory::Directory, middleware::Attached, paths, services::is_host_name};
 use crate::{
     kinds::Text,
@@ -19,8 +21,8 @@ pub(super) struct Targets<'a> {
 /// Which hosts and header values are taken, and where.
 #[derive(Default)]
 struct Matched {
-    hosts: Vec<(HostPattern, Place)>,
-    values: Vec<(String, Place)>,
+    hosts: HashMap<HostPattern, Place>,
+    values: HashMap<String, Place>,
 }
 
 pub(super) fn routes(
@@ -111,20 +113,20 @@ fn matcher(
 }
 
 /// Notes that `item` is taken; reports it, with both places, if it was already.
-fn take<T: PartialEq + Clone>(
-    taken: &mut Vec<(T, Place)>,
+fn take<T: Eq + Hash + Clone>(
+    taken: &mut HashMap<T, Place>,
     item: &T,
     shown: &str,
     text: &Text,
     what: &str,
     report: &mut Report<'_>,
 ) -> bool {
-    if let Some((_, first)) = taken.iter().find(|(known, _)| known == item) {
+    if let Some(first) = taken.get(item) {
         let reason = format!("the {what} `{shown}` has a route already, see {}", report.at(*first));
         report.error(text.place, reason);
         return false;
     }
-    taken.push((item.clone(), text.place));
+    taken.insert(item.clone(), text.place);
     true
 }
 

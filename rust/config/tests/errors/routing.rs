@@ -137,7 +137,21 @@ fn paths_that_could_not_work_are_errors() {
         "path: '/x/{other}'",
         "'/x/{other}'",
         "`/x/{other}` cannot be told apart from `/x/{id}`, see nylon.yaml:18:16",
-        None,
+        Some("write one pattern in both and give them different `methods`, or change a fixed part"),
+    );
+    case(
+        "path: /answer",
+        "path: //answer/%7e{id}",
+        "//answer/%7e{id}",
+        "`//answer/%7e{id}` is not how the path of a request is spelt",
+        Some("write `/answer/~{id}`"),
+    );
+    case(
+        "rewrite: '/y/'",
+        "rewrite: /é/",
+        "/é/",
+        "`/é/` is not how the path of a request is spelt",
+        Some("write `/%C3%A9/`"),
     );
     case(
         "path: /answer",

@@ -16,6 +16,7 @@ mod body;
 pub use body::{ClientBody, ClientBodyError};
 pub(crate) use connection::serve_connection;
 pub(crate) use normalise::strip_hop_by_hop;
+pub(crate) use path::normalise_path;
 
 use http::HeaderValue;
 use http::uri::Authority;

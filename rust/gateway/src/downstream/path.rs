@@ -12,7 +12,7 @@ use bytes::Bytes;
 use nylon_core::TargetPart;
 
 /// The path in its one spelling; none if it is not a valid path (RFC 3986, 3.3), or holds an encoded NUL.
-pub(super) fn normalise_path(path: &str) -> Option<TargetPart> {
+pub(crate) fn normalise_path(path: &str) -> Option<TargetPart> {
     let bytes = path.as_bytes();
     if bytes.first() != Some(&b'/') {
         return None;

@@ -26,12 +26,12 @@ mod logging;
 pub use body::{BodyAborted, OutBody};
 pub use live::LivePlan;
 pub use logging::LogQueue;
+pub use route::{Routed, Router, RuleMatch};
 
-use crate::downstream::Arrived;
+use crate::downstream::{Arrived, normalise_path};
 use crate::respond::{self, ErrorAnswer};
 use crate::upstream::{ForwardBody, HttpService, Outgoing, forward};
 use crate::worker::Worker;
-use bytes::Bytes;
 use flow::{Flow, Verdict};
 use http::uri::Authority;
 use http::{HeaderValue, Response, header};
@@ -39,7 +39,6 @@ use http_body::Body;
 use live::LiveService;
 use nylon_core::{Exchange, Phase, RequestFacts, RequestHead, RequestId, TargetPart};
 use percent_encoding::percent_decode_str;
-use route::{Routed, RuleMatch};
 use service_body::ServiceBody;
 use source::RequestSource;
 use std::rc::Rc;
@@ -163,7 +162,9 @@ fn find(
     }
     let Some(rewrite) = &live.rules[rule].rewrite else { return Ok((rule, None)) };
     let param = |name: &str| params.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
-    match TargetPart::path(Bytes::from(rewrite.apply(pattern, param))) {
+    let text = rewrite.apply(pattern, param);
+    // Captured pieces, put together anew, could make dot segments or other characters than the client's path had.
+    match normalise_path(&text).filter(|path| path.as_str() == text) {
         Some(path) => Ok((rule, Some(path))),
         None => Err(Refusal::Error(respond::REWRITE_IMPOSSIBLE)),
     }
