@@ -60,9 +60,17 @@ pub(crate) struct Named<T>(pub(crate) Vec<(Text, T)>);
 #[derive(Debug, Clone)]
 pub(crate) struct Anything(pub(crate) Value);
 
-/// Any value, handed to a handler; its texts may not be templates yet.
+/// Any value: a handler's, or the settings of a built-in. Which of them is known where the plugin is.
 #[derive(Debug, Clone)]
-pub(crate) struct Payload(pub(crate) Value);
+pub(crate) struct Payload(pub(crate) Node);
+
+impl Payload {
+    /// As a handler gets it; its texts may not be templates yet.
+    pub(crate) fn for_handler(&self, report: &mut Report<'_>) -> Value {
+        no_templates(&self.0, report);
+        self.0.value.to_json()
+    }
+}
 
 /// Reads the items of a list; each wrong one is reported and left out.
 impl<T: Read> Read for Vec<T> {
@@ -287,9 +295,8 @@ impl Read for Anything {
 }
 
 impl Read for Payload {
-    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
-        no_templates(node, report);
-        Some(Payload(node.value.to_json()))
+    fn read(node: &Node, _: &mut Report<'_>) -> Option<Self> {
+        Some(Payload(node.clone()))
     }
 
     fn schema(_: &mut Map<String, Value>) -> Value {

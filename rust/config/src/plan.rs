@@ -13,10 +13,13 @@ use crate::diagnostic::Location;
 
 /// Certificates obtained by ACME.
 mod acme;
+/// Plugins of the gateway's own.
+mod builtins;
 /// Where requests go.
 mod routing;
 
 pub use acme::*;
+pub use builtins::*;
 pub use routing::*;
 
 /// A valid configuration, ready to run.

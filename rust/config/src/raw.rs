@@ -9,11 +9,14 @@ use crate::{
     source::Spanned,
 };
 
+/// Plugins of the gateway's own.
+mod builtins;
 /// What is attached: brokers, plugins, policies.
 mod plugins;
 /// Where requests go: services, middleware, routes.
 mod routing;
 
+pub(crate) use builtins::*;
 pub(crate) use plugins::*;
 pub(crate) use routing::*;
 

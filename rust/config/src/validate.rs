@@ -35,6 +35,8 @@ mod plugins;
 mod policy;
 /// The workers of a plugin: groups, their shares, a mirror.
 mod workers;
+/// Plugins of the gateway's own.
+mod builtins;
 /// Middleware and groups of it.
 mod middleware;
 /// Services and their endpoints.

@@ -5,8 +5,8 @@ use std::{fs, path::Path, time::Duration};
 use nylon_config::{
     Loaded, Plan,
     plan::{
-        Broker, BrokerAuth, CallbackMemory, Execution, HostPattern, Isolation, Matcher, OnError, OnLoadError,
-        Overflow, PluginIndex, PluginKind, PythonSource, ServiceKind, Upstream, Workers,
+        Broker, BrokerAuth, CallbackMemory, Execution, HostPattern, Isolation, Matcher, Middleware, OnError,
+        OnLoadError, Overflow, PluginIndex, PluginKind, PythonSource, ServiceKind, Upstream, Workers,
     },
 };
 use nylon_core::Phase;
@@ -147,7 +147,7 @@ routes:
 "
     ));
     let middleware = &plan.routes[0].paths[0].middleware;
-    let order: Vec<_> = middleware.iter().map(|item| (item.plugin, item.entry.as_str())).collect();
+    let order: Vec<_> = middleware.iter().filter_map(Middleware::entry).collect();
     assert_eq!(
         order,
         [(2, "zero"), (0, "one"), (1, "two"), (2, "three"), (0, "four"), (1, "five")]

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf};
 
 use bytes::Bytes;
 
-use super::{PluginIndex, Policies, ServiceIndex, UpstreamLimits};
+use super::{Builtin, PluginIndex, Policies, ServiceIndex, UpstreamLimits};
 use crate::diagnostic::Location;
 
 /// What a path leads to.
@@ -159,19 +159,41 @@ impl Rewrite {
     }
 }
 
-/// One entry of a plugin, attached to a route, a path or a service.
+/// One entry of a plugin, or a built-in, attached to a route, a path or a service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Middleware {
-    /// The plugin.
-    pub plugin: PluginIndex,
-    /// The entry in it. Whether the plugin has it is known once it is loaded: see [`Location::diagnostic`].
-    pub entry: String,
+    /// What is called.
+    pub handler: Handler,
     /// What the handler finds in `ctx.payload`; `Null` where nothing is written.
     pub payload: serde_json::Value,
     /// The same as MessagePack, as it goes over the wire.
     pub payload_msgpack: Bytes,
     /// How each phase is called: the plugin's policies with the middleware's own on top.
     pub per_phase: Policies,
-    /// Where the configuration names the entry.
+    /// Where the configuration names the entry, or the built-in.
     pub location: Location,
+}
+
+impl Middleware {
+    /// The plugin and the entry in it, unless it is a built-in.
+    pub fn entry(&self) -> Option<(PluginIndex, &str)> {
+        match &self.handler {
+            Handler::Plugin { plugin, entry } => Some((*plugin, entry)),
+            Handler::Builtin(_) => None,
+        }
+    }
+}
+
+/// What a middleware calls.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Handler {
+    /// An entry of a plugin.
+    Plugin {
+        /// The plugin.
+        plugin: PluginIndex,
+        /// The entry in it. Whether the plugin has it is known once it is loaded: see [`Location::diagnostic`].
+        entry: String,
+    },
+    /// A plugin of the gateway's own, with its settings; its payload is none.
+    Builtin(Builtin),
 }

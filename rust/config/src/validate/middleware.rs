@@ -1,12 +1,13 @@
 //! Middleware: which plugin's entry, with which payload; and groups, expanded where they are named.
 
-use super::{directory::Directory, plugins};
+use super::{builtins, directory::Directory, plugins, policy};
 use crate::{
     kinds::{Named, Payload, Text},
     msgpack,
-    plan::{Middleware, PluginIndex, Policies},
+    plan::{Handler, Middleware, PluginIndex, Policies},
     raw,
     report::Report,
+    tree::{Node, Tree},
 };
 
 /// What middleware refers to: the plugins, and the groups read so far.
@@ -118,9 +119,8 @@ impl<'a> Attached<'a> {
             }
             return None;
         };
-        if plugins::BUILTIN.contains(&plugin.value.as_str()) {
-            report.unavailable(plugin.place, &format!("the plugin `{}`", plugin.value));
-            return None;
+        if raw::Builtin::is(&plugin.value) {
+            return built_in(plugin, item, report);
         }
         let entry = item.entry.as_ref();
         if !item.has("entry") {
@@ -133,7 +133,7 @@ impl<'a> Attached<'a> {
         let index = match self.plugins.index(&plugin.value) {
             Some(index) => index,
             None => {
-                let known = self.plugins.names().chain(plugins::BUILTIN);
+                let known = self.plugins.names().chain(raw::Builtin::NAMES.iter().copied());
                 report.unknown(plugin.place, "plugin", &plugin.value, known);
                 return None;
             }
@@ -148,7 +148,7 @@ impl<'a> Attached<'a> {
         report: &mut Report<'_>,
     ) -> Option<Middleware> {
         let name = written.name.as_ref()?;
-        if plugins::BUILTIN.contains(&name.value.as_str()) {
+        if raw::Builtin::is(&name.value) {
             report.error(name.place, format!("`{}` cannot answer for a service", name.value));
             return None;
         }
@@ -166,17 +166,43 @@ impl<'a> Attached<'a> {
     ) -> Option<Middleware> {
         let mut policies = self.policies.get(plugin)?.clone();
         if let Some(per_phase) = per_phase {
-            super::policy::check(per_phase, plugins::can_lose_calls(&self.raw_plugins[plugin]), report);
-            super::policy::apply(&mut policies, per_phase);
+            policy::check(per_phase, plugins::can_lose_calls(&self.raw_plugins[plugin]), report);
+            policy::apply(&mut policies, per_phase);
         }
-        let payload = payload.map_or(serde_json::Value::Null, |payload| payload.0.clone());
+        let payload = payload.map_or(serde_json::Value::Null, |payload| payload.for_handler(report));
         Some(Middleware {
-            plugin: PluginIndex(plugin),
-            entry: entry.value.clone(),
+            handler: Handler::Plugin { plugin: PluginIndex(plugin), entry: entry.value.clone() },
             payload_msgpack: msgpack::encode(&payload),
             payload,
             per_phase: policies,
             location: report.sources.location(entry.place),
         })
     }
+}
+
+/// A plugin of the gateway's own.
+fn built_in(plugin: &Text, item: &raw::Middleware, report: &mut Report<'_>) -> Option<Middleware> {
+    if let Some(entry) = &item.entry {
+        report.error_help(
+            entry.place,
+            format!("`{}` is the gateway's own plugin and has no entries", plugin.value),
+            "leave `entry` out",
+        );
+    }
+    let nothing = || Node { value: Tree::Null, place: plugin.place };
+    let payload = item.payload.as_ref().map_or_else(nothing, |payload| payload.0.clone());
+    let written = raw::Builtin::read(&plugin.value, &payload, report);
+    let builtin = written.and_then(|written| builtins::builtin(&written, report));
+    let mut per_phase = policy::defaults();
+    if let Some(written) = &item.per_phase {
+        policy::check(written, false, report);
+        policy::apply(&mut per_phase, written);
+    }
+    Some(Middleware {
+        handler: Handler::Builtin(builtin?),
+        payload: serde_json::Value::Null,
+        payload_msgpack: bytes::Bytes::new(),
+        per_phase,
+        location: report.sources.location(plugin.place),
+    })
 }

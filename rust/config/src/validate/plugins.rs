@@ -15,9 +15,6 @@ use crate::{
     source::Place,
 };
 
-/// Plugins of the gateway itself; their names are taken.
-pub(super) const BUILTIN: [&str; 2] = ["RequestHeaderModifier", "ResponseHeaderModifier"];
-
 /// The keys that say that a plugin runs on workers.
 const MESSAGING_KEYS: [&str; 4] = ["messaging", "group", "groups", "mirror"];
 
@@ -54,7 +51,7 @@ pub(super) fn plugin(
 ) -> Option<Plugin> {
     let place = written.name.as_ref().map_or(written.place, |name| name.place);
     if let Some(name) = &written.name
-        && BUILTIN.contains(&name.value.as_str())
+        && raw::Builtin::is(&name.value)
     {
         report.error_help(
             place,

@@ -4,10 +4,10 @@
 //! meanwhile.
 
 use super::route::Router;
-use crate::plugin::{PluginEntry, PluginHost};
+use crate::plugin::{PluginEntry, PluginHost, builtin};
 use crate::upstream::HttpService;
 use bytes::Bytes;
-use nylon_config::plan::{Middleware, Policies, Rewrite, ServiceKind};
+use nylon_config::plan::{Handler, Middleware, Policies, Rewrite, ServiceKind};
 use nylon_config::{Diagnostic, Plan};
 use nylon_core::Phase;
 use std::fmt;
@@ -46,7 +46,7 @@ pub(crate) struct Link {
     pub name: LinkName,
 }
 
-/// How a middleware is named in logs.
+/// How a middleware is named in logs. A built-in has no entry.
 #[derive(Clone, Debug)]
 pub(crate) struct LinkName {
     pub plugin: Arc<str>,
@@ -55,7 +55,10 @@ pub(crate) struct LinkName {
 
 impl fmt::Display for LinkName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.plugin, self.entry)
+        match &*self.entry {
+            "" => f.write_str(&self.plugin),
+            entry => write!(f, "{}/{entry}", self.plugin),
+        }
     }
 }
 
@@ -75,24 +78,29 @@ impl LivePlan {
         debug_assert_eq!(plan.plugins.len(), hosts.len());
         let mut errors = Vec::new();
         let mut link = |middleware: &Middleware| {
-            let plugin = middleware.plugin.0;
-            match hosts[plugin].entry(&middleware.entry) {
-                Ok(entry) => Some(Link {
-                    entry,
-                    payload: middleware.payload_msgpack.clone(),
-                    policies: middleware.per_phase.clone(),
-                    name: LinkName {
-                        plugin: plan.plugins[plugin].name.as_str().into(),
-                        entry: middleware.entry.as_str().into(),
-                    },
-                }),
-                Err(unknown) => {
-                    let what = format!("entry of plugin `{}`", plan.plugins[plugin].name);
-                    let known = unknown.known.iter().map(String::as_str);
-                    errors.push(middleware.location.unknown_name(&what, &unknown.name, known));
-                    None
+            let (entry, name) = match &middleware.handler {
+                Handler::Builtin(builtin) => {
+                    (builtin::entry(builtin), LinkName { plugin: builtin.name().into(), entry: "".into() })
                 }
-            }
+                Handler::Plugin { plugin, entry } => {
+                    let name = plan.plugins[plugin.0].name.as_str();
+                    match hosts[plugin.0].entry(entry) {
+                        Ok(found) => (found, LinkName { plugin: name.into(), entry: entry.as_str().into() }),
+                        Err(unknown) => {
+                            let what = format!("entry of plugin `{name}`");
+                            let known = unknown.known.iter().map(String::as_str);
+                            errors.push(middleware.location.unknown_name(&what, &unknown.name, known));
+                            return None;
+                        }
+                    }
+                }
+            };
+            Some(Link {
+                entry,
+                payload: middleware.payload_msgpack.clone(),
+                policies: middleware.per_phase.clone(),
+                name,
+            })
         };
         let services: Vec<(LiveService, Option<&Middleware>)> = plan
             .services

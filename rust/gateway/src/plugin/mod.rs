@@ -15,6 +15,8 @@ pub mod pull;
 pub mod native;
 /// Plugins on workers, over NATS.
 pub mod remote;
+/// Plugins of the gateway's own.
+pub(crate) mod builtin;
 /// A plugin that could not be loaded.
 mod unloaded;
 /// Plugins in processes of their own.

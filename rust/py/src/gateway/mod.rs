@@ -17,7 +17,7 @@ mod retirement;
 use crate::errors::ErrorClass;
 use crate::python_host::keep_thread_state;
 use hosts::{Hosted, Hosts, Ingredients, end};
-use nylon_config::plan::{Broker, Plan, ServiceKind};
+use nylon_config::plan::{Broker, Middleware, Plan, ServiceKind};
 use nylon_gateway::server::{Server, StartError, ThreadHook};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -359,8 +359,8 @@ fn entries_named<'p>(plan: &'p Plan, plugin: &str) -> BTreeSet<&'p str> {
         };
         path.middleware.iter().chain(service)
     });
-    let own = named.filter(|middleware| plan.plugins[middleware.plugin.0].name == plugin);
-    own.map(|middleware| middleware.entry.as_str()).collect()
+    let entries = named.filter_map(Middleware::entry);
+    entries.filter(|(index, _)| plan.plugins[index.0].name == plugin).map(|(_, entry)| entry).collect()
 }
 
 /// Why the plan's new hosts cannot run the entries that it names.

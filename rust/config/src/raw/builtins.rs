@@ -1,0 +1,52 @@
+//! The built-ins, and what each takes in its `payload`, as written.
+//!
+//! A payload is read once the name beside it is known, so its keys are checked like all others: misspelt ones are
+//! found, and the schema has them. A built-in is one line here, and a file with its sections.
+
+use serde_json::{Map, Value};
+
+use crate::{read::Read, report::Report, tree::Node};
+
+/// Fields of a head that are set, added and removed.
+mod headers;
+
+pub(crate) use headers::*;
+
+macro_rules! builtins {
+    ($( $(#[doc = $about:literal])* $name:ident($settings:ty), )+) => {
+        /// A built-in with its settings.
+        #[derive(Debug, Clone)]
+        pub(crate) enum Builtin { $( $(#[doc = $about])* $name($settings), )+ }
+
+        impl Builtin {
+            /// The names under which `plugin` refers to them; no other plugin can have one of these.
+            pub(crate) const NAMES: &'static [&'static str] = &[$( stringify!($name), )+];
+
+            /// Reads what the built-in called `name` takes. `None`: there is none, or it takes something else, which is
+            /// reported.
+            pub(crate) fn read(name: &str, payload: &Node, report: &mut Report<'_>) -> Option<Builtin> {
+                match name {
+                    $( stringify!($name) => <$settings>::read(payload, report).map(Builtin::$name), )+
+                    _ => None,
+                }
+            }
+
+            /// The schema of each one's payload, by name.
+            pub(crate) fn schemas(defs: &mut Map<String, Value>) -> Vec<(&'static str, Value)> {
+                vec![$( (stringify!($name), <$settings>::schema(defs)), )+]
+            }
+        }
+    };
+}
+
+builtins! {
+    /// Changes what the service gets.
+    RequestHeaderModifier(HeaderModifier),
+}
+
+impl Builtin {
+    /// Whether `name` is one of them.
+    pub(crate) fn is(name: &str) -> bool {
+        Builtin::NAMES.contains(&name)
+    }
+}
