@@ -93,6 +93,8 @@ pub struct Limits {
     pub max_forwarded_body_bytes: Option<u64>,
     /// Client connections open at once; beyond it they wait in the listen queue.
     pub max_connections: usize,
+    /// Requests that one HTTP/2 connection may have in flight.
+    pub max_concurrent_streams: u32,
     /// Upstream times, unless a service has its own.
     pub upstream: UpstreamLimits,
 }

@@ -113,6 +113,8 @@ section! {
         optional max_forwarded_body_bytes("max_forwarded_body_bytes"): Count<0, 1_125_899_906_842_624> = 0;
         /// Client connections open at once.
         optional max_connections("max_connections"): Count<1, 1_000_000> = 10_000;
+        /// Requests that one HTTP/2 connection may have in flight.
+        optional max_concurrent_streams("max_concurrent_streams"): Count<1, 10_000> = 100;
         /// Milliseconds in which an upstream must take a connection.
         optional connect_timeout_ms("connect_timeout_ms"): Millis = 5_000;
         /// Milliseconds from the end of a request to the end of the upstream's response head.

@@ -191,6 +191,8 @@ fn limits(root: &raw::Root, report: &mut Report<'_>) -> Option<plan::Limits> {
         max_body_bytes: size(written.max_body_bytes?),
         max_forwarded_body_bytes: Some(written.max_forwarded_body_bytes?.value).filter(|limit| *limit > 0),
         max_connections: size(written.max_connections?),
+        // Its bound above fits.
+        max_concurrent_streams: written.max_concurrent_streams?.value as u32,
         upstream: plan::UpstreamLimits {
             connect_timeout: millis(written.connect_timeout_ms?),
             response_head_timeout: millis(written.response_head_timeout_ms?),

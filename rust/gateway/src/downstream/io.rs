@@ -1,17 +1,15 @@
-//! The client's socket, with the clocks that hyper does not keep and a look at the bytes that it does not show.
+//! The socket of a client that speaks HTTP/1, with the clocks that hyper does not keep and a look at the bytes that it
+//! does not show.
 //!
 //! Between two requests a connection may idle; from the first byte of a head to its last the client has a deadline;
-//! a client that takes no byte of a response is cut off. All three share one timer, which is armed again only when
-//! it fires: a request costs it nothing. A connection that ends with bytes of the client unread lingers for a
-//! moment, since closing at once would reset it and could take our last response with it (RFC 9112, 9.6).
+//! a client that takes no byte of a response is cut off. All three share the socket's timer, which is armed again only
+//! when it fires: a request costs it nothing.
 
 use super::connection::request_id;
 use super::framing::{Framing, Refused};
+use super::socket::ClientSocket;
 use crate::respond::SLOW_HEAD;
-use crate::socket::Socket;
 use nylon_config::plan::Limits;
-use socket2::SockRef;
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -19,11 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
-
-/// How long a connection lingers for a client that is still sending.
-const LINGER: Duration = Duration::from_secs(2);
+use tokio::time::Instant;
 
 /// What a connection is waiting for: the first byte of a request,
 const IDLE: u8 = 0;
@@ -47,22 +41,20 @@ pub(super) struct Progress {
     reader: Mutex<Option<Waker>>,
     idle: Duration,
     head_time: Duration,
-    write_time: Duration,
 }
 
 impl Progress {
-    pub(super) fn new(limits: &Limits) -> Arc<Progress> {
+    pub(super) fn new(limits: &Limits, start: Instant) -> Arc<Progress> {
         Arc::new(Progress {
             waiting: AtomicU8::new(HEAD),
             since: AtomicU64::new(0),
-            start: Instant::now(),
+            start,
             abort: AtomicBool::new(false),
             answers: AtomicU64::new(0),
             switched: AtomicBool::new(false),
             reader: Mutex::new(None),
             idle: limits.keepalive_timeout,
             head_time: limits.header_read_timeout,
-            write_time: limits.write_timeout,
         })
     }
 
@@ -115,33 +107,14 @@ impl Progress {
 
 /// The client's socket.
 pub(super) struct ClientIo {
-    stream: Socket,
+    socket: ClientSocket,
     framing: Framing,
     progress: Arc<Progress>,
-    timer: Pin<Box<Sleep>>,
-    write_since: Option<Instant>,
-    lingers_until: Option<Instant>,
 }
 
 impl ClientIo {
-    pub(super) fn new(stream: TcpStream, progress: Arc<Progress>) -> ClientIo {
-        let timer = Box::pin(sleep_until(Instant::now() + progress.head_time));
-        let framing = Framing::new();
-        ClientIo { stream: Socket(stream), framing, progress, timer, write_since: None, lingers_until: None }
-    }
-
-    /// Whether `deadline` has passed; if not, the task is woken when the timer has something to look at again.
-    fn is_late(&mut self, deadline: Instant, cx: &mut Context<'_>) -> bool {
-        if self.timer.deadline() > deadline {
-            self.timer.as_mut().reset(deadline);
-        }
-        while self.timer.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                return true;
-            }
-            self.timer.as_mut().reset(deadline);
-        }
-        false
+    pub(super) fn new(socket: ClientSocket, progress: Arc<Progress>) -> ClientIo {
+        ClientIo { socket, framing: Framing::new(), progress }
     }
 
     /// Nothing is read before an offered upgrade is answered: it decides what the bytes are.
@@ -155,26 +128,11 @@ impl ClientIo {
         Poll::Ready(())
     }
 
-    fn wrote(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if polled.is_ready() {
-            self.write_since = None;
-            return polled;
-        }
-        let since = *self.write_since.get_or_insert_with(Instant::now);
-        if self.is_late(since + self.progress.write_time, cx) {
-            // The rest of the response must not sit in the kernel for a client that takes nothing.
-            self.progress.abort();
-            Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-        } else {
-            Poll::Pending
-        }
-    }
-
     /// Tells a client that its head took too long (RFC 9110, 15.5.9). hyper has no answer for a request that it never
     /// saw, so this goes past it: nothing of an earlier response waits once the next head has begun. One attempt, as
     /// far as the kernel takes it; a client that never sent a byte gets none.
-    fn refuse_slow_head(&mut self) {
-        if self.write_since.is_some() {
+    fn refuse_slow_head(&mut self, cx: &mut Context<'_>) {
+        if self.socket.is_writing() {
             return;
         }
         let (head, body) = SLOW_HEAD.for_request(request_id(SystemTime::now()));
@@ -187,24 +145,8 @@ impl ClientIo {
         }
         answer.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
         answer.extend_from_slice(&body);
-        if let Err(why) = self.stream.0.try_write(&answer) {
-            tracing::debug!("a client with a slow head could not be told: {why}");
-        }
-    }
-
-    /// Reads and drops what the client still sends, until it stops or its time is over.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let until = *self.lingers_until.get_or_insert_with(|| Instant::now() + LINGER);
-        let mut dropped = [0; 4096];
-        loop {
-            if self.is_late(until, cx) {
-                return Poll::Ready(());
-            }
-            let mut buffer = ReadBuf::new(&mut dropped);
-            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
-                Ok(()) if !buffer.filled().is_empty() => {}
-                _ => return Poll::Ready(()),
-            }
+        if !matches!(self.socket.poll_write(cx, &answer), Poll::Ready(Ok(_))) {
+            tracing::debug!("a client with a slow head could not be told");
         }
     }
 }
@@ -218,7 +160,7 @@ impl AsyncRead for ClientIo {
         let this = &mut *self;
         ready!(this.poll_answer(cx));
         let before = buffer.filled().len();
-        if let Poll::Ready(result) = Pin::new(&mut this.stream).poll_read(cx, buffer) {
+        if let Poll::Ready(result) = this.socket.poll_read(cx, buffer) {
             result?;
             let read = &mut buffer.filled_mut()[before..];
             if !read.is_empty() && this.progress.waiting.load(Relaxed) == IDLE {
@@ -235,11 +177,11 @@ impl AsyncRead for ClientIo {
             this.progress.wait_for(HEAD);
         }
         let late = match this.progress.deadline() {
-            Some(deadline) => this.is_late(deadline, cx),
+            Some(deadline) => this.socket.is_late(deadline, cx),
             None => {
                 // hyper does not ask again when the response is sent, so the timer has to: when a connection that
                 // idled from now on would be late.
-                let _ = this.is_late(Instant::now() + this.progress.idle, cx);
+                let _ = this.socket.is_late(Instant::now() + this.progress.idle, cx);
                 false
             }
         };
@@ -247,7 +189,7 @@ impl AsyncRead for ClientIo {
             return Poll::Pending;
         }
         if this.progress.waiting.load(Relaxed) == HEAD && !this.framing.is_at_rest() {
-            this.refuse_slow_head();
+            this.refuse_slow_head(cx);
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -255,12 +197,11 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.wrote(polled, cx)
+        self.socket.poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.socket.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -268,14 +209,11 @@ impl AsyncWrite for ClientIo {
             // Closing the socket, which comes next, says the same.
             return Poll::Ready(Ok(()));
         }
-        if self.lingers_until.is_none() {
-            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-        }
-        self.poll_linger(cx).map(Ok)
+        self.socket.poll_linger(cx, usize::MAX)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     fn poll_write_vectored(
@@ -283,16 +221,14 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.wrote(polled, cx)
+        self.socket.poll_write_vectored(cx, slices)
     }
 }
 
 impl Drop for ClientIo {
     fn drop(&mut self) {
         if self.progress.abort.load(Relaxed) {
-            // A failure leaves an orderly close, which still ends before the length that was promised, if one was.
-            let _ = SockRef::from(&self.stream.0).set_linger(Some(Duration::ZERO));
+            self.socket.reset_at_end();
         }
     }
 }

@@ -2,7 +2,17 @@
 
 /// One client connection.
 mod connection;
-/// The client's socket and its clocks.
+/// Deadlines.
+mod clock;
+/// The client's socket, whatever it speaks.
+mod socket;
+/// What a client speaks.
+mod preface;
+/// A connection that speaks HTTP/1.
+mod http1;
+/// A connection that speaks HTTP/2.
+mod http2;
+/// The socket of a client that speaks HTTP/1, and its clocks.
 mod io;
 /// Where one message ends and the next begins, judged by the bytes.
 mod framing;

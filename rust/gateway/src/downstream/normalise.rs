@@ -23,7 +23,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The host that the client asked for.
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const VIA: HeaderValue = HeaderValue::from_static("1.1 nylon");
+/// What an obsolete way to HTTP/2 comes with (RFC 9113, 3.1).
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 static NO_PARAMS: LazyLock<Params> = LazyLock::new(|| Arc::new([]));
 
@@ -68,7 +69,8 @@ pub(super) fn normalise(
     let query = uri.query().map(|text| normalise_query(text).ok_or(bad("invalid query"))).transpose()?;
     strip_hop_by_hop(&mut headers);
     headers.remove(header::EXPECT);
-    let (client_ip, scheme) = forwarded(&mut headers, client, &host, &plan.trusted_proxies);
+    let via = HeaderValue::from_static(if version == Version::HTTP_2 { "2 nylon" } else { "1.1 nylon" });
+    let (client_ip, scheme) = forwarded(&mut headers, client, &host, &plan.trusted_proxies, via);
     let facts = RequestFacts { id, scheme, host, client_ip, received_at, params: NO_PARAMS.clone() };
     let body = ClientBody::new(body, limits.body_read_timeout, limits.max_forwarded_body_bytes);
     Ok(Arrived { facts, head: RequestHead { method, path, query, version, headers }, body, upgrade })
@@ -83,9 +85,15 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), ErrorAnswer> {
     }
 }
 
-/// An upgrade is offered where both fields of RFC 9110, 7.8 say so, and only without a body.
+/// An upgrade is offered where both fields of RFC 9110, 7.8 say so, and only without a body. One to HTTP/2 is none:
+/// what follows it would be read by nobody who checks it.
 fn upgrade(request: &mut Request<Incoming>) -> Option<Upgrade> {
     let protocol = request.headers().get(header::UPGRADE)?.clone();
+    let is_h2c = |name: &[u8]| name.trim_ascii().eq_ignore_ascii_case(b"h2c");
+    if protocol.as_bytes().split(|byte| *byte == b',').any(is_h2c) {
+        request.headers_mut().remove(HTTP2_SETTINGS);
+        return None;
+    }
     let mut options =
         request.headers().get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let named =
@@ -111,7 +119,7 @@ fn host(
     };
     let host = match (target.authority(), field) {
         (None, Some(field)) => return Ok(field),
-        (Some(target), _) => authority(target.as_str().as_bytes())?,
+        (Some(target), _) => known_authority(target.as_str().as_bytes(), client)?,
         // HTTP/1.0 knows requests without a host: they mean the address that they came to.
         (None, None) => authority(client.local.to_string().as_bytes())?,
     };
@@ -160,6 +168,7 @@ fn forwarded(
     client: &Client,
     host: &Authority,
     trusted: &[IpNet],
+    via: HeaderValue,
 ) -> (IpAddr, Scheme) {
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
     if !is_trusted(&client.ip) {
@@ -172,7 +181,7 @@ fn forwarded(
             headers.remove(X_FORWARDED_HOST);
         }
         headers.remove(header::FORWARDED);
-        headers.insert(header::VIA, VIA);
+        headers.insert(header::VIA, via);
         return (client.ip, client.scheme);
     }
     let mut client_ip = client.ip;
@@ -204,7 +213,7 @@ fn forwarded(
     {
         headers.insert(X_FORWARDED_HOST, value);
     }
-    headers.append(header::VIA, VIA);
+    headers.append(header::VIA, via);
     (client_ip, scheme)
 }
 
