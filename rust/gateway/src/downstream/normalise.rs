@@ -113,7 +113,12 @@ fn host(
     let mut values = headers.get_all(header::HOST).iter();
     let field = match (values.next(), values.next()) {
         (_, Some(_)) => return Err(bad("more than one host")),
-        (None, None) if version >= Version::HTTP_11 => return Err(bad("no host")),
+        // In HTTP/2 `:authority` takes the field's place (RFC 9113, 8.3.1).
+        (None, None)
+            if version == Version::HTTP_11 || version > Version::HTTP_11 && target.authority().is_none() =>
+        {
+            return Err(bad("no host"));
+        }
         (None, None) => None,
         (Some(value), None) => Some(known_authority(value.as_bytes(), client)?),
     };

@@ -78,7 +78,8 @@ fn another_protocol_is_closed_without_a_word() {
     let origin = Origin::answering(OK);
     let gateway = Gateway::to(&[origin.port], "");
     let mut client = gateway.connect();
-    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").assert_closed();
+    // Nearly the preface of HTTP/2, and so a request of a version that is none of HTTP/1's.
+    client.send("PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n").assert_closed();
     assert_eq!(origin.requests(), 0);
 }
 
