@@ -77,9 +77,11 @@ fn what_can_be_read_in_two_ways_is_refused_and_never_forwarded() {
 fn another_protocol_is_closed_without_a_word() {
     let origin = Origin::answering(OK);
     let gateway = Gateway::to(&[origin.port], "");
+    gateway.connect().send("DESCRIBE rtsp://a RTSP/1.0\r\nCSeq: 1\r\n\r\n").assert_closed();
+    // A preface that is not quite one is a request of a version that nobody speaks.
     let mut client = gateway.connect();
-    // Nearly the preface of HTTP/2, and so a request of a version that is none of HTTP/1's.
-    client.send("PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n").assert_closed();
+    assert_eq!(client.send("PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n").response().status, 400);
+    client.assert_closed();
     assert_eq!(origin.requests(), 0);
 }
 
