@@ -1,4 +1,4 @@
-//! The files that prove who somebody is to a broker, and who the broker is.
+//! The files that prove who somebody is to a broker or an upstream, and who that is.
 //!
 //! They are read when a configuration is checked, so that a broken one is told with its place, and again at each
 //! connect, so that a rotated one counts. Nothing here puts what it has read into a reason.
@@ -6,6 +6,7 @@
 use std::{fs, path::Path};
 
 use nkeys::{KeyPair, KeyPairType};
+use rustls::{crypto::ring, sign::CertifiedKey};
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject},
@@ -89,6 +90,24 @@ pub fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
             Err("holds no private key (`-----BEGIN PRIVATE KEY-----`)".to_owned())
         }
         Err(why) => Err(format!("is no PEM file: {}", pem_reason(&why))),
+    }
+}
+
+/// Whether the key in the PEM file at `key` is that of the certificate in the one at `cert`.
+///
+/// # Errors
+///
+/// Why they cannot be used together.
+pub fn check_pair(cert: &Path, key: &Path) -> Result<(), String> {
+    let of_file = |path: &Path, why: String| format!("the file `{}` {why}", path.display());
+    let chain = read_certificates(cert).map_err(|why| of_file(cert, why))?;
+    let secret = read_key(key).map_err(|why| of_file(key, why))?;
+    match CertifiedKey::from_der(chain, secret, &ring::default_provider()) {
+        Ok(_) => Ok(()),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(of_file(key, format!("holds the key of another certificate than `{}`", cert.display())))
+        }
+        Err(why) => Err(format!("`{}` and `{}` cannot be used: {why}", cert.display(), key.display())),
     }
 }
 

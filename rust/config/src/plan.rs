@@ -68,6 +68,9 @@ pub struct Runtime {
     pub graceful_shutdown_timeout: Duration,
     /// How long a plugin that a reload replaced lives on for the exchanges that began with it.
     pub reload_grace_period: Duration,
+    /// PEM file of the authorities that the gateway trusts as a client, unless something more special is written;
+    /// `None` trusts the system's.
+    pub ca_file: Option<PathBuf>,
     /// Idle upstream connections kept per data-plane thread, over all endpoints.
     pub upstream_keepalive_pool_size: usize,
 }
@@ -130,7 +133,7 @@ pub struct Messaging {
     /// Who the gateway is to the broker.
     pub auth: BrokerAuth,
     /// How it speaks TLS; `None` only where the server may do without.
-    pub tls: Option<BrokerTls>,
+    pub tls: Option<ClientTls>,
     /// Where the configuration defines it.
     pub location: Location,
 }
@@ -171,14 +174,15 @@ pub enum BrokerAuth {
     Creds(PathBuf),
 }
 
-/// TLS to a broker: there is no connection without it. The files are read again at each connect.
+/// TLS to a broker or an upstream: there is no connection without it. The files are read again at each connect to a
+/// broker, and with each plan for an upstream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BrokerTls {
+pub struct ClientTls {
     /// PEM file of the authorities to trust; `None` trusts the system's.
     pub ca_file: Option<PathBuf>,
     /// PEM files of the gateway's certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// The name in the broker's certificate, where it is not the one in the address.
+    /// The name in the peer's certificate, where it is not the one in the address.
     pub hostname: Option<String>,
 }
 

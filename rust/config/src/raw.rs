@@ -79,8 +79,8 @@ section! {
         later user("user"): Text;
         /// The group to run as.
         later group("group"): Text;
-        /// Certificate authorities for upstream TLS.
-        later ca_file("ca_file"): Text;
+        /// A PEM file of the authorities to trust where the gateway is a client, instead of the system's.
+        optional ca_file("ca_file"): Text;
         /// Whether to run in the background.
         later daemon("daemon"): Flag;
         /// The socket over which a new process takes the listeners over.

@@ -12,6 +12,7 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
+    credentials,
     kinds::{Count, Text},
     plan::{self, Plan},
     raw,
@@ -27,6 +28,8 @@ mod directory;
 mod located;
 /// Who the gateway is to a broker, and how it knows the broker.
 mod access;
+/// How the gateway speaks TLS where it is the client.
+mod client_tls;
 /// Brokers.
 mod messaging;
 /// Plugins and where their code is.
@@ -75,7 +78,11 @@ pub(crate) fn plan(root: &raw::Root, report: &mut Report<'_>) -> Option<Plan> {
     let services: Vec<_> = raw_services
         .iter()
         .map(|service| {
-            services::service(service, limits.as_ref().map(|limits| &limits.upstream), &attached, report)
+            let defaults = services::Defaults {
+                limits: limits.as_ref().map(|limits| &limits.upstream),
+                ca_file: runtime.as_ref().and_then(|runtime| runtime.ca_file.as_deref()),
+            };
+            services::service(service, defaults, &attached, report)
         })
         .collect();
 
@@ -170,7 +177,13 @@ fn absent<T: Read>(place: Place, report: &mut Report<'_>) -> Option<T> {
 
 fn runtime(root: &raw::Root, report: &mut Report<'_>) -> Option<plan::Runtime> {
     let written = root.runtime.clone().or_else(|| absent::<raw::Runtime>(root.place, report))?;
+    let ca_file = match &written.ca_file {
+        Some(text) => Some(located::readable(text, credentials::read_certificates, report)?),
+        None if written.has("ca_file") => return None,
+        None => None,
+    };
     Some(plan::Runtime {
+        ca_file,
         threads: written.threads.map(size),
         grace_period: Duration::from_secs(written.grace_period_seconds?.value),
         graceful_shutdown_timeout: Duration::from_secs(written.graceful_shutdown_timeout_seconds?.value),

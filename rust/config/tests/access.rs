@@ -5,7 +5,7 @@ use std::path::Path;
 use broker_files::BrokerFiles;
 use nylon_config::{
     ConfigErrors, Loaded,
-    plan::{Broker, BrokerAuth, BrokerTls, Messaging, Secret},
+    plan::{Broker, BrokerAuth, ClientTls, Messaging, Secret},
 };
 
 /// The files that `auth` and `tls` name.
@@ -61,13 +61,13 @@ fn tls_is_asked_for_by_an_address_a_flag_or_a_section() {
     assert_eq!(tls("servers: h"), None);
     assert_eq!(tls("servers: h, tls: false"), None);
     assert_eq!(tls("servers: h, tls: {enabled: false}"), None);
-    assert_eq!(tls("servers: h, tls: true"), Some(BrokerTls::default()));
-    assert_eq!(tls("servers: [h, 'tls://i']"), Some(BrokerTls::default()));
+    assert_eq!(tls("servers: h, tls: true"), Some(ClientTls::default()));
+    assert_eq!(tls("servers: [h, 'tls://i']"), Some(ClientTls::default()));
     assert_eq!(
         tls(
             "servers: h, tls: {ca_file: broker/ca.pem, cert: broker/cert.pem, key: broker/key.pem, hostname: n.test}"
         ),
-        Some(BrokerTls {
+        Some(ClientTls {
             ca_file: Some(files.path().join("broker/ca.pem")),
             identity: Some((files.path().join("broker/cert.pem"), files.path().join("broker/key.pem"))),
             hostname: Some("n.test".to_owned()),

@@ -29,7 +29,6 @@ fn exactly_the_unavailable_features_are_errors() {
             ("nylon.yaml", 15, "pid_file", "`pid_file` of `runtime`"),
             ("nylon.yaml", 16, "user", "`user` of `runtime`"),
             ("nylon.yaml", 17, "group", "`group` of `runtime`"),
-            ("nylon.yaml", 18, "ca_file", "`ca_file` of `runtime`"),
             ("nylon.yaml", 22, "upgrade_sock", "`upgrade_sock` of `runtime`"),
             ("20-routes.yml", 5, "weighted", "algorithm `weighted`"),
             ("20-routes.yml", 7, "health_check", "`health_check` of a service"),

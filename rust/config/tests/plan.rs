@@ -279,7 +279,7 @@ services:
     endpoints: [{ip: '[::1]', port: 80}, {host: Origin.test, port: 81}]
 ",
     );
-    let ServiceKind::Http(Upstream { endpoints, limits }) = &plan.services[0].kind else {
+    let ServiceKind::Http(Upstream { endpoints, limits, .. }) = &plan.services[0].kind else {
         panic!("an http service")
     };
     let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
@@ -303,7 +303,7 @@ services:
   - {<<: *base, name: t, connect_timeout_ms: 10}
 ",
     );
-    let ServiceKind::Http(Upstream { endpoints, limits }) = &merged.services[1].kind else {
+    let ServiceKind::Http(Upstream { endpoints, limits, .. }) = &merged.services[1].kind else {
         panic!("an http service")
     };
     assert_eq!(endpoints[0].address.to_string(), "h:1");

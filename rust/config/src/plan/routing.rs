@@ -4,7 +4,9 @@ use std::{fmt, path::PathBuf};
 
 use bytes::Bytes;
 
-use super::{Builtin, PluginIndex, Policies, ServiceIndex, UpstreamLimits};
+use super::{Builtin, ClientTls, PluginIndex, Policies, ServiceIndex, UpstreamLimits};
+#[cfg(doc)]
+use super::{Limits, Plan, Runtime};
 use crate::diagnostic::Location;
 
 /// What a path leads to.
@@ -34,6 +36,19 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     /// The times they may take: the service's own, or those of [`Limits::upstream`].
     pub limits: UpstreamLimits,
+    /// What they speak.
+    pub protocol: Protocol,
+    /// How they speak TLS, if they do. The trust of [`Runtime::ca_file`] is filled in. A Unix socket has a `hostname`.
+    pub tls: Option<ClientTls>,
+}
+
+/// What an upstream speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1, one request at a time on a connection.
+    Http1,
+    /// HTTP/2, many requests on one connection.
+    Http2,
 }
 
 /// One of the servers behind a service.

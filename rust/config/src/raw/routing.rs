@@ -2,7 +2,7 @@
 
 use super::PerPhase;
 use crate::{
-    kinds::{Count, Flag, Interval, Millis, OneOrMany, Payload, Text},
+    kinds::{Count, Flag, FlagOr, Interval, Millis, OneOrMany, Payload, Text},
     read::{choice, section},
     source::Spanned,
 };
@@ -18,6 +18,10 @@ section! {
         optional algorithm("algorithm"): Spanned<Algorithm>;
         /// Upstream addresses.
         optional endpoints("endpoints"): Vec<Endpoint>;
+        /// What the endpoints speak. `http1` by default.
+        optional protocol("protocol"): Spanned<Protocol>;
+        /// Whether they speak TLS, and how.
+        optional tls("tls"): FlagOr<UpstreamTls>;
         /// How sick endpoints are found.
         later health_check("health_check"): HealthCheck;
         /// The plugin entry that answers.
@@ -41,6 +45,31 @@ choice! {
         now "http" => Http,
         now "plugin" => Plugin,
         later "static" => Static,
+    }
+}
+
+choice! {
+    /// What an upstream speaks.
+    Protocol "protocol" {
+        now "http1" => Http1,
+        later "http2" => Http2,
+    }
+}
+
+section! {
+    /// TLS to the endpoints of a service.
+    UpstreamTls "`tls` of a service", {
+        /// Whether it is used. True unless written.
+        optional enabled("enabled"): Flag;
+        /// The name in the endpoints' certificates, where it is not the one in their address; they are told that it is
+        /// meant (SNI).
+        optional sni("sni"): Text;
+        /// A PEM file of the authorities to trust, instead of those of `runtime.ca_file` or the system's.
+        optional ca_file("ca_file"): Text;
+        /// A PEM file with the gateway's certificate, and those up to its authority.
+        optional cert("cert"): Text;
+        /// A PEM file with the certificate's key.
+        optional key("key"): Text;
     }
 }
 

@@ -3,15 +3,13 @@
 //! Every file is read here once, so that a missing or broken one is told with its place before anything runs; the
 //! plan keeps the paths, because the gateway reads them again at each connect.
 
-use std::path::{Path, PathBuf};
-
 use percent_encoding::percent_decode_str;
 
-use super::located::find_file;
+use super::{client_tls, located::secret_file};
 use crate::{
     credentials,
-    kinds::{EnvText, FlagOr, Text},
-    plan::{Broker, BrokerAuth, BrokerTls, Secret},
+    kinds::{EnvText, FlagOr},
+    plan::{Broker, BrokerAuth, ClientTls, Secret},
     raw,
     report::Report,
     source::Place,
@@ -104,15 +102,15 @@ pub(super) fn tls(
     written: &raw::Messaging,
     broker: Option<&Broker>,
     report: &mut Report<'_>,
-) -> Option<Option<BrokerTls>> {
+) -> Option<Option<ClientTls>> {
     let in_urls = match broker {
         Some(Broker::Servers(servers)) => servers.iter().any(|server| server.starts_with("tls://")),
         Some(Broker::Embedded) | None => false,
     };
     let tls = match &written.tls {
         None if written.has("tls") => return None,
-        None => in_urls.then(BrokerTls::default),
-        Some(FlagOr::Flag(flag)) => (flag.value || in_urls).then(BrokerTls::default),
+        None => in_urls.then(ClientTls::default),
+        Some(FlagOr::Flag(flag)) => (flag.value || in_urls).then(ClientTls::default),
         Some(FlagOr::Section(section)) => {
             let on = section.enabled.as_ref().is_none_or(|enabled| enabled.value);
             let section = section_of(section, report)?;
@@ -126,59 +124,13 @@ pub(super) fn tls(
     Some(tls)
 }
 
-fn section_of(written: &raw::BrokerTls, report: &mut Report<'_>) -> Option<BrokerTls> {
-    let ca_file = match &written.ca_file {
-        Some(text) => Some(readable(&text.0, credentials::read_certificates, report)?),
-        None if written.has("ca_file") => return None,
-        None => None,
-    };
-    let identity = match (&written.cert, &written.key) {
-        (Some(cert), Some(key)) => {
-            let cert = readable(&cert.0, credentials::read_certificates, report);
-            let key = secret_file(&key.0, credentials::read_key, report);
-            Some((cert?, key?))
-        }
-        _ if written.has("cert") && written.has("key") => return None,
-        (Some(one), None) | (None, Some(one)) => {
-            report.error(one.0.place, "`cert` and `key` belong together");
-            return None;
-        }
-        (None, None) if written.has("cert") || written.has("key") => return None,
-        (None, None) => None,
-    };
-    let hostname = written.hostname.as_ref().map(|name| name.0.value.clone());
-    if let Some(name) = &written.hostname
-        && rustls_pki_types::ServerName::try_from(name.0.value.as_str()).is_err()
-    {
-        report.error(name.0.place, format!("`{}` is no host's name", name.0.value));
-    }
-    Some(BrokerTls { ca_file, identity, hostname })
-}
-
-/// A file that nobody else should read.
-fn secret_file<T>(
-    text: &Text,
-    read: impl FnOnce(&Path) -> Result<T, String>,
-    report: &mut Report<'_>,
-) -> Option<PathBuf> {
-    let path = readable(text, read, report)?;
-    if credentials::is_readable_by_all(&path) {
-        let path = path.display();
-        report.warn(text.place, format!("everybody on this machine can read `{path}`: `chmod 600` it"));
-    }
-    Some(path)
-}
-
-/// A file from which `read` gets what it wants.
-fn readable<T>(
-    text: &Text,
-    read: impl FnOnce(&Path) -> Result<T, String>,
-    report: &mut Report<'_>,
-) -> Option<PathBuf> {
-    let path = find_file(&text.value, text.place, report)?;
-    if let Err(why) = read(&path) {
-        report.error(text.place, format!("the file `{}` {why}", path.display()));
+fn section_of(written: &raw::BrokerTls, report: &mut Report<'_>) -> Option<ClientTls> {
+    let text = |written: &'_ Option<EnvText>| written.as_ref().map(|text| text.0.clone());
+    let [ca_file, cert, key, hostname] =
+        [&written.ca_file, &written.cert, &written.key, &written.hostname].map(text);
+    let read = [("ca_file", &ca_file), ("cert", &cert), ("key", &key), ("hostname", &hostname)];
+    if read.into_iter().any(|(key, text)| written.has(key) && text.is_none()) {
         return None;
     }
-    Some(path)
+    client_tls::settings(ca_file.as_ref(), cert.as_ref(), key.as_ref(), hostname.as_ref(), report)
 }

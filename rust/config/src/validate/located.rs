@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{report::Report, source::Place};
+use crate::{credentials, kinds::Text, report::Report, source::Place};
 
 /// The file that is written at `place` as `path`. `None`: there is none, which is reported.
 ///
@@ -24,6 +24,34 @@ pub(super) fn find_file_later(path: &str, place: Place, report: &mut Report<'_>)
         report.warn(place, missing(&beside, &here));
         beside
     })
+}
+
+/// A file from which `read` gets what it wants.
+pub(super) fn readable<T>(
+    text: &Text,
+    read: impl FnOnce(&Path) -> Result<T, String>,
+    report: &mut Report<'_>,
+) -> Option<PathBuf> {
+    let path = find_file(&text.value, text.place, report)?;
+    if let Err(why) = read(&path) {
+        report.error(text.place, format!("the file `{}` {why}", path.display()));
+        return None;
+    }
+    Some(path)
+}
+
+/// The same for a file that nobody else should read.
+pub(super) fn secret_file<T>(
+    text: &Text,
+    read: impl FnOnce(&Path) -> Result<T, String>,
+    report: &mut Report<'_>,
+) -> Option<PathBuf> {
+    let path = readable(text, read, report)?;
+    if credentials::is_readable_by_all(&path) {
+        let path = path.display();
+        report.warn(text.place, format!("everybody on this machine can read `{path}`: `chmod 600` it"));
+    }
+    Some(path)
 }
 
 fn candidates(path: &str, place: Place, report: &Report<'_>) -> [PathBuf; 2] {

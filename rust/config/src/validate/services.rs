@@ -1,17 +1,27 @@
 //! Services: upstream servers, and plugins that answer themselves.
 
-use super::middleware::Attached;
+use std::path::Path;
+
+use super::{client_tls, middleware::Attached};
 use crate::{
-    kinds::Text,
-    plan::{self, Endpoint, Service, ServiceKind, Upstream, UpstreamLimits},
+    kinds::{FlagOr, Text},
+    plan::{self, ClientTls, Endpoint, Protocol, Service, ServiceKind, Upstream, UpstreamLimits},
     raw,
     report::Report,
-    source::Place,
+    source::{Place, Spanned},
 };
+
+/// What holds for a service that says nothing else.
+#[derive(Clone, Copy)]
+pub(super) struct Defaults<'a> {
+    /// None: they are wrong themselves, which is reported.
+    pub(super) limits: Option<&'a UpstreamLimits>,
+    pub(super) ca_file: Option<&'a Path>,
+}
 
 pub(super) fn service(
     written: &raw::Service,
-    limits: Option<&UpstreamLimits>,
+    defaults: Defaults<'_>,
     attached: &Attached<'_>,
     report: &mut Report<'_>,
 ) -> Option<Service> {
@@ -19,7 +29,7 @@ pub(super) fn service(
     let kind = match written.service_type.as_ref()?.value {
         raw::ServiceType::Http => {
             only(written, "http", HTTP_KEYS, report);
-            http(written, place, limits, report)
+            http(written, place, defaults, report)
         }
         raw::ServiceType::Plugin => {
             only(written, "plugin", &["plugin"], report);
@@ -51,6 +61,8 @@ pub(super) fn service(
 const HTTP_KEYS: &[&str] = &[
     "algorithm",
     "endpoints",
+    "protocol",
+    "tls",
     "health_check",
     "connect_timeout_ms",
     "response_head_timeout_ms",
@@ -71,7 +83,7 @@ fn only(written: &raw::Service, service_type: &str, keys: &[&str], report: &mut 
 fn http(
     written: &raw::Service,
     place: Place,
-    limits: Option<&UpstreamLimits>,
+    defaults: Defaults<'_>,
     report: &mut Report<'_>,
 ) -> Option<ServiceKind> {
     if !written.has("endpoints") || written.endpoints.as_ref().is_some_and(Vec::is_empty) {
@@ -85,7 +97,7 @@ fn http(
     let endpoints =
         written.endpoints.as_ref()?.iter().map(|endpoint| self::endpoint(endpoint, weighed, report));
     let endpoints: Vec<_> = endpoints.collect();
-    let mut limits = limits?.clone();
+    let mut limits = defaults.limits?.clone();
     for (own, limit) in [
         (written.connect_timeout_ms, &mut limits.connect_timeout),
         (written.response_head_timeout_ms, &mut limits.response_head_timeout),
@@ -96,7 +108,67 @@ fn http(
             *limit = super::millis(own);
         }
     }
-    Some(ServiceKind::Http(Upstream { endpoints: endpoints.into_iter().collect::<Option<_>>()?, limits }))
+    let endpoints: Vec<_> = endpoints.into_iter().collect::<Option<_>>()?;
+    let tls = tls(written, &endpoints, defaults.ca_file, report)?;
+    let protocol = match written.protocol.as_ref().map(|word| word.value) {
+        Some(raw::Protocol::Http2) => Protocol::Http2,
+        Some(raw::Protocol::Http1) | None => Protocol::Http1,
+    };
+    Some(ServiceKind::Http(Upstream { endpoints, limits, protocol, tls }))
+}
+
+/// How the endpoints speak TLS. The inner `None`: they do not.
+fn tls(
+    written: &raw::Service,
+    endpoints: &[Endpoint],
+    ca_file: Option<&Path>,
+    report: &mut Report<'_>,
+) -> Option<Option<ClientTls>> {
+    let mut tls = match &written.tls {
+        None if written.has("tls") => return None,
+        Some(FlagOr::Flag(Spanned { value: false, .. })) | None => return Some(None),
+        Some(FlagOr::Flag(_)) => ClientTls::default(),
+        Some(FlagOr::Section(section)) => {
+            let read = [
+                ("sni", &section.sni),
+                ("ca_file", &section.ca_file),
+                ("cert", &section.cert),
+                ("key", &section.key),
+            ];
+            if read.into_iter().any(|(key, text)| section.has(key) && text.is_none()) {
+                return None;
+            }
+            let settings = client_tls::settings(
+                section.ca_file.as_ref(),
+                section.cert.as_ref(),
+                section.key.as_ref(),
+                section.sni.as_ref(),
+                report,
+            )?;
+            if section.enabled.as_ref().is_some_and(|enabled| !enabled.value) {
+                return Some(None);
+            }
+            settings
+        }
+    };
+    let is_nameless = |endpoint: &&Endpoint| matches!(endpoint.address, plan::EndpointAddress::Unix(_));
+    if tls.hostname.is_none()
+        && let Some(nameless) = endpoints.iter().find(is_nameless)
+    {
+        let place = match &written.tls {
+            Some(FlagOr::Flag(flag)) => flag.place,
+            Some(FlagOr::Section(section)) => section.place,
+            None => written.place,
+        };
+        report.error_help(
+            place,
+            format!("`{}` has no name that a certificate could be for", nameless.address),
+            "write the name in its certificate: `tls: {sni: app.internal}`",
+        );
+        return None;
+    }
+    tls.ca_file = tls.ca_file.or_else(|| ca_file.map(Path::to_owned));
+    Some(Some(tls))
 }
 
 fn endpoint(written: &raw::Endpoint, weighed: bool, report: &mut Report<'_>) -> Option<Endpoint> {
@@ -147,7 +219,11 @@ fn host(text: &Text, report: &mut Report<'_>) -> Option<String> {
     }
     let reason = format!("`{}` is neither an IP address nor a host name", text.value);
     if text.value.contains("://") || text.value.contains(':') || text.value.contains('/') {
-        report.error_help(text.place, reason, "the scheme is always http, and the port stands in `port`");
+        let help = match text.value.starts_with("https://") {
+            true => "write the host alone, the port in `port`, and `tls: true` in the service",
+            false => "write the host alone, and the port in `port`",
+        };
+        report.error_help(text.place, reason, help);
     } else {
         report.error(text.place, reason);
     }

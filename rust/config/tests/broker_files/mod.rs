@@ -1,5 +1,4 @@
-//! A directory with the files that `auth` and `tls` of a messaging connection name. They are well formed; no broker
-//! would take them.
+//! A directory with the files that `auth` and `tls` name. They are well formed; no peer would take them.
 
 use std::{fs, path::Path};
 
@@ -11,13 +10,13 @@ impl BrokerFiles {
     pub(crate) fn new() -> BrokerFiles {
         let files = BrokerFiles(tempfile::tempdir().expect("a directory"));
         fs::create_dir(files.path().join("broker")).expect("a directory");
-        let pem = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        let own = rcgen::generate_simple_self_signed(["nats.test".to_owned()]).expect("a certificate");
         let seed = nkeys::KeyPair::new_user().seed().expect("a seed");
         files.write("plugin.py", "");
         files.write("library.so", "");
-        files.write("broker/ca.pem", &pem("CERTIFICATE"));
-        files.write("broker/cert.pem", &pem("CERTIFICATE"));
-        files.write("broker/key.pem", &pem("PRIVATE KEY"));
+        files.write("broker/ca.pem", &own.cert.pem());
+        files.write("broker/cert.pem", &own.cert.pem());
+        files.write("broker/key.pem", &own.signing_key.serialize_pem());
         files.write("broker/user.nk", &seed);
         files.write(
             "broker/user.creds",

@@ -44,7 +44,7 @@ fn listeners_and_endpoints_are_addresses() {
         "ip: 'http://h',",
         "'http://h'",
         "`http://h` is neither an IP address nor a host name",
-        Some("the scheme is always http, and the port stands in `port`"),
+        Some("write the host alone, and the port in `port`"),
     );
     case(
         "header_selector: x-pick",

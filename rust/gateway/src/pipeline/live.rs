@@ -73,7 +73,8 @@ impl LivePlan {
     /// Resolves a plan. `hosts` are in the order of `plan.plugins`.
     ///
     /// # Errors
-    /// One diagnostic for each entry that its plugin lacks, at the place in the config that names it.
+    /// One diagnostic for each entry that its plugin lacks, at the place in the config that names it; or one for a
+    /// service whose files are broken.
     pub fn build(plan: Arc<Plan>, hosts: Vec<Arc<dyn PluginHost>>) -> Result<LivePlan, Vec<Diagnostic>> {
         debug_assert_eq!(plan.plugins.len(), hosts.len());
         let mut errors = Vec::new();
@@ -107,11 +108,16 @@ impl LivePlan {
             .iter()
             .map(|service| match &service.kind {
                 ServiceKind::Http(upstream) => {
-                    (LiveService::Http(Arc::new(HttpService::new(&service.name, upstream))), None)
+                    let http = HttpService::new(&service.name, upstream);
+                    let of_service = |why| {
+                        service.location.diagnostic(format!("TLS of service `{}`: {why}", service.name))
+                    };
+                    Ok((LiveService::Http(Arc::new(http.map_err(of_service)?)), None))
                 }
-                ServiceKind::Plugin(middleware) => (LiveService::Plugin, Some(&**middleware)),
+                ServiceKind::Plugin(middleware) => Ok((LiveService::Plugin, Some(&**middleware))),
             })
-            .collect();
+            .collect::<Result<_, Diagnostic>>()
+            .map_err(|error| vec![error])?;
         let mut rules = Vec::new();
         for path in plan.routes.iter().flat_map(|route| &route.paths) {
             let (service, terminal) = &services[path.service.0];

@@ -1,6 +1,7 @@
 //! Which endpoint is next: round robin, over all threads.
 
-use nylon_config::plan::{self, EndpointAddress, UpstreamLimits};
+use super::tls::{EndpointTls, ServiceTls};
+use nylon_config::plan::{self, EndpointAddress, Protocol, UpstreamLimits};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -8,27 +9,38 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One upstream address, as the config names it. Connections to it are shared by services that give it the same
 /// times. It is hashed once, when it is made: the pool is asked with it twice per request.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Address(Arc<Named>);
 
-#[derive(Debug)]
 struct Named {
     endpoint: EndpointAddress,
+    protocol: Protocol,
+    tls: Option<EndpointTls>,
     limits: UpstreamLimits,
     hash: u64,
 }
 
 impl Address {
-    fn new(endpoint: &EndpointAddress, limits: &UpstreamLimits) -> Address {
+    fn new(endpoint: &EndpointAddress, tls: Option<EndpointTls>, upstream: &plan::Upstream) -> Address {
         let mut hasher = DefaultHasher::new();
         endpoint.hash(&mut hasher);
-        let (endpoint, limits, hash) = (endpoint.clone(), limits.clone(), hasher.finish());
-        Address(Arc::new(Named { endpoint, limits, hash }))
+        Address(Arc::new(Named {
+            endpoint: endpoint.clone(),
+            protocol: upstream.protocol,
+            tls,
+            limits: upstream.limits.clone(),
+            hash: hasher.finish(),
+        }))
     }
 
     /// Where it is.
     pub(super) fn endpoint(&self) -> &EndpointAddress {
         &self.0.endpoint
+    }
+
+    /// How it speaks TLS, if it does.
+    pub(super) fn tls(&self) -> Option<&EndpointTls> {
+        self.0.tls.as_ref()
     }
 
     /// The times that this upstream may take.
@@ -40,7 +52,11 @@ impl Address {
 impl PartialEq for Address {
     fn eq(&self, other: &Address) -> bool {
         let (own, its) = (&*self.0, &*other.0);
-        Arc::ptr_eq(&self.0, &other.0) || (own.endpoint == its.endpoint && own.limits == its.limits)
+        Arc::ptr_eq(&self.0, &other.0)
+            || (own.endpoint == its.endpoint
+                && own.protocol == its.protocol
+                && own.tls == its.tls
+                && own.limits == its.limits)
     }
 }
 
@@ -77,7 +93,6 @@ impl fmt::Display for Address {
 }
 
 /// A service over HTTP, shared by all threads.
-#[derive(Debug)]
 pub struct HttpService {
     name: String,
     endpoints: Vec<Address>,
@@ -86,13 +101,20 @@ pub struct HttpService {
 
 impl HttpService {
     /// The service as the plan has it.
-    pub fn new(name: &str, upstream: &plan::Upstream) -> HttpService {
-        let address = |e: &plan::Endpoint| Address::new(&e.address, &upstream.limits);
-        HttpService {
+    ///
+    /// # Errors
+    /// What is wrong with the files that its TLS needs.
+    pub fn new(name: &str, upstream: &plan::Upstream) -> Result<HttpService, String> {
+        let tls = upstream.tls.as_ref().map(|tls| ServiceTls::load(tls, upstream.protocol)).transpose()?;
+        let address = |endpoint: &plan::Endpoint| {
+            let tls = tls.as_ref().map(|tls| tls.to(&endpoint.address)).transpose()?;
+            Ok::<_, String>(Address::new(&endpoint.address, tls, upstream))
+        };
+        Ok(HttpService {
             name: name.to_owned(),
-            endpoints: upstream.endpoints.iter().map(address).collect(),
+            endpoints: upstream.endpoints.iter().map(address).collect::<Result<_, _>>()?,
             turn: AtomicUsize::new(0),
-        }
+        })
     }
 
     /// Its name in the config.

@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 /// Bytes of a response head; a longer one is no valid response.
 const MAX_RESPONSE_HEAD: usize = 128 * 1024;
@@ -24,6 +25,8 @@ const MAX_RESPONSE_HEAD: usize = 128 * 1024;
 pub(super) enum Stream {
     Tcp(Socket<TcpStream>),
     Unix(Socket<UnixStream>),
+    /// In a box: it is forty times as large as the others.
+    Tls(Box<TlsStream<Stream>>),
 }
 
 /// Opens a connection to `address`, within its time.
@@ -55,7 +58,15 @@ pub(super) async fn connect(worker: &Rc<Worker>, address: &Address) -> Result<Co
 }
 
 async fn open(address: &Address) -> io::Result<Stream> {
-    match address.endpoint() {
+    let stream = reach(address.endpoint()).await?;
+    match address.tls() {
+        None => Ok(stream),
+        Some(tls) => Ok(Stream::Tls(Box::new(Box::pin(tls.connect(stream)).await?))),
+    }
+}
+
+async fn reach(address: &EndpointAddress) -> io::Result<Stream> {
+    match address {
         EndpointAddress::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
             // Without it a small request can wait for an acknowledgement; failing to set it loses nothing else.
@@ -75,6 +86,7 @@ impl AsyncRead for Stream {
         match &mut *self {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
@@ -84,6 +96,7 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -91,6 +104,7 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -98,6 +112,7 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -113,6 +128,7 @@ impl AsyncWrite for Stream {
         match &mut *self {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 }

@@ -4,6 +4,8 @@
 mod balance;
 /// From an address to a connection that speaks HTTP.
 mod connect;
+/// TLS to the endpoints of one service.
+mod tls;
 /// The clocks of one connection.
 mod watch;
 /// Idle connections of one thread.

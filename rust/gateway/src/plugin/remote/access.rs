@@ -5,7 +5,7 @@
 //! those read files without saying which one is broken, and know no name but the address's.
 
 use crate::causes::with_causes;
-use crate::trust::trusted;
+use crate::trust::{of_file, trusted, with_identity};
 use async_nats::rustls::client::WebPkiServerVerifier;
 use async_nats::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use async_nats::rustls::crypto::ring;
@@ -13,14 +13,13 @@ use async_nats::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use async_nats::rustls::{self, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use async_nats::{AuthError, ConnectError, ConnectErrorKind, ConnectOptions};
 use nylon_config::credentials;
-use nylon_config::plan::{BrokerAuth, BrokerTls};
-use std::path::Path;
+use nylon_config::plan::{BrokerAuth, ClientTls};
 use std::sync::Arc;
 
-/// What a broker is told and asked for: see [`BrokerAuth`] and [`BrokerTls`].
+/// What a broker is told and asked for: see [`BrokerAuth`] and [`ClientTls`].
 pub(super) struct Access {
     pub(super) auth: BrokerAuth,
-    pub(super) tls: Option<BrokerTls>,
+    pub(super) tls: Option<ClientTls>,
 }
 
 impl Access {
@@ -78,11 +77,7 @@ impl Access {
     }
 }
 
-fn of_file(path: &Path) -> impl FnOnce(String) -> String {
-    move |why| format!("the file `{}` {why}", path.display())
-}
-
-fn client_config(tls: &BrokerTls) -> Result<ClientConfig, String> {
+fn client_config(tls: &ClientTls) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let roots = Arc::new(trusted(tls.ca_file.as_deref(), "tls.ca_file")?);
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
@@ -95,17 +90,12 @@ fn client_config(tls: &BrokerTls) -> Result<ClientConfig, String> {
             verifier,
         }),
     };
-    let config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|why| format!("TLS cannot be set up: {why}"))?
         .dangerous() // only in that the verifier is chosen here: it is rustls' own, see `OtherName`
         .with_custom_certificate_verifier(verifier);
-    let Some((cert, key)) = &tls.identity else { return Ok(config.with_no_client_auth()) };
-    let chain = credentials::read_certificates(cert).map_err(of_file(cert))?;
-    let secret = credentials::read_key(key).map_err(of_file(key))?;
-    config
-        .with_client_auth_cert(chain, secret)
-        .map_err(|why| format!("`{}` and `{}` do not go together: {why}", cert.display(), key.display()))
+    with_identity(builder, tls.identity.as_ref())
 }
 
 /// Verifies as rustls does, with another name than the address's.
