@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo test test-rust test-python test-go test-load chaos fuzz native-check lint lint-rust lint-python lint-go format bench bench-native bench-nats bench-micro wheel wheel-check clean
+.PHONY: help build demo test test-rust test-python test-go test-load test-conformance chaos fuzz native-check lint lint-rust lint-python lint-go format bench bench-native bench-nats bench-micro wheel wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test: lint test-rust test-go test-python  ## everything that must pass: lints, t
 
 test-load: $(BUILT)  ## the tests under load with their full numbers of requests (minutes)
 	NYLON_FULL_LOAD=1 $(BIN)/pytest tests/failure/test_denying.py
+
+test-conformance: $(BUILT)  ## HTTP/2 by h2spec, every case (part of `make test`; needs go)
+	$(BIN)/pytest tests/conformance
 
 chaos: $(BUILT)  ## kill, freeze and restart what can be, for SECONDS a scenario, under a load whose every answer is checked
 	PYTHONPATH=tests:tests/failure $(BIN)/python -m chaos $(SECONDS)

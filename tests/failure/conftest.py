@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,24 +9,10 @@ from typing import Any
 import pytest
 from chaos.place import NumberedOrigin
 from supervised import APP, Supervised
-from support.configs import Config, gateway_config
-from support.origin import Origin
-from support.processes import GatewayProcess, Start
 from versions import Versions
 
 from nylon.embedded import NatsServer
 from nylon.testing.fixtures import StartWorker
-
-
-@pytest.fixture
-def start(origin: Origin) -> Iterator[Start]:
-    """Start a gateway in front of `origin`; the arguments are those of `gateway_config`."""
-    with contextlib.ExitStack() as stack:
-
-        def start(paths: list[Config] | None = None, **sections: Any) -> GatewayProcess:
-            return stack.enter_context(GatewayProcess(gateway_config(origin.address, paths, **sections)))
-
-        yield start
 
 
 @pytest.fixture

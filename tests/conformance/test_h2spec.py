@@ -1,0 +1,34 @@
+"""HTTP/2 as h2spec reads RFC 7540 and 7541: every case of its generic, http2 and hpack sections, the strict ones too."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+from support.golang import tool
+from support.origin import Origin
+from support.processes import GatewayProcess
+
+CASES = 146
+"""How many cases there are; fewer would mean that some were not tried."""
+
+
+def h2spec(gateway: GatewayProcess, *options: str) -> None:
+    """Run it; fails with its report of the failed cases."""
+    host, port = gateway.address
+    run = subprocess.run(
+        [tool("github.com/summerwind/h2spec/cmd/h2spec"), "generic", "http2", "hpack"]
+        + ["--strict", "--host", host, "--port", str(port), "--timeout", "5", *options],
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    outcome = re.search(r"(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed", run.stdout)
+    assert outcome is not None, run.stdout + run.stderr
+    assert outcome.groups() == (str(CASES), str(CASES), "0", "0"), run.stdout[run.stdout.find("Failures:") :]
+    assert run.returncode == 0
+
+
+def test_a_plain_listener_passes_every_case(plain: tuple[GatewayProcess, Origin]) -> None:
+    gateway, _ = plain
+    h2spec(gateway)
