@@ -4,7 +4,7 @@ use nylon_core::template::{Hint, Template, TemplateError};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    names,
+    msgpack, names, plan,
     read::{Read, ReadDefault, expected},
     report::Report,
     source::{Place, Spanned},
@@ -65,10 +65,9 @@ pub(crate) struct Anything(pub(crate) Value);
 pub(crate) struct Payload(pub(crate) Node);
 
 impl Payload {
-    /// As a handler gets it; its texts may not be templates yet.
-    pub(crate) fn for_handler(&self, report: &mut Report<'_>) -> Value {
-        no_templates(&self.0, report);
-        self.0.value.to_json()
+    /// As a handler gets it: any text in it may be a template.
+    pub(crate) fn encode(&self, report: &mut Report<'_>) -> plan::Payload {
+        msgpack::encode(&self.0, &mut |text, place| template(text, place, report))
     }
 }
 
@@ -89,6 +88,17 @@ impl<T: Read> Read for Vec<T> {
 
     fn asks_nothing(&self) -> bool {
         self.is_empty()
+    }
+}
+
+/// A section that may hold itself.
+impl<T: Read> Read for Box<T> {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        T::read(node, report).map(Box::new)
+    }
+
+    fn schema(defs: &mut Map<String, Value>) -> Value {
+        T::schema(defs)
     }
 }
 
@@ -365,30 +375,4 @@ fn part_of(text: &str, span: &std::ops::Range<usize>, place: Place, report: &Rep
         }
         None => place,
     }
-}
-
-/// Templates are replaced per request; until that exists, a payload that holds one would reach its handler as it is
-/// written, so it is an error.
-fn no_templates(node: &Node, report: &mut Report<'_>) {
-    match &node.value {
-        Tree::Text(text) => {
-            if let Some(call) = template_call(text) {
-                report.unavailable(node.place, &format!("the template `${{{call}(...)}}`"));
-            } else if let Some(name) = variable(text) {
-                report.warn(node.place, format!("`${{{name}}}` reaches the handler as it is written"));
-            }
-        }
-        Tree::List(items) => items.iter().for_each(|item| no_templates(item, report)),
-        Tree::Map(entries) => entries.iter().for_each(|(_, item)| no_templates(item, report)),
-        _ => {}
-    }
-}
-
-/// The function's name, where `text` holds `${name(`.
-fn template_call(text: &str) -> Option<&str> {
-    text.split("${").skip(1).find_map(|rest| {
-        let (name, _) = rest.split_once('(')?;
-        let word = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-        word.then_some(name)
-    })
 }

@@ -1,54 +1,63 @@
-//! JSON values as MessagePack: what a handler's payload is on the wire and in its context.
+//! Payloads as MessagePack, as a handler gets them on every host.
 
 use bytes::Bytes;
+use nylon_core::Template;
 use rmp::encode;
-use serde_json::Value;
 
-/// `value` as MessagePack. A number that fits an integer stays one.
-pub(crate) fn encode(value: &Value) -> Bytes {
-    let mut buffer = encode::buffer::ByteBuf::new();
-    put(&mut buffer, value);
-    Bytes::from(buffer.into_vec())
+use crate::{
+    plan::Payload,
+    source::Place,
+    tree::{Node, Tree},
+};
+
+const GROWS: &str = "a buffer in memory takes any write";
+const SIZE: &str = "a configuration is far smaller than 4 GiB";
+
+/// Reads the text at a place. `None`: it is no template, which was reported.
+type Reader<'r> = &'r mut dyn FnMut(&str, Place) -> Option<Template>;
+
+/// `node` as MessagePack; a number that fits an integer stays one. Each text that is a value is a template.
+pub(crate) fn encode(node: &Node, template: Reader<'_>) -> Payload {
+    let mut encoder = Encoder { buffer: encode::ByteBuf::new(), rendered: Vec::new(), template };
+    encoder.put(node);
+    Payload { rendered: encoder.rendered, last: encoder.buffer.into_vec().into() }
 }
 
-fn put(to: &mut encode::buffer::ByteBuf, value: &Value) {
-    const GROWS: &str = "a buffer in memory takes any write";
-    const SIZE: &str = "a configuration is far smaller than 4 GiB";
-    match value {
-        Value::Null => encode::write_nil(to).expect(GROWS),
-        Value::Bool(value) => encode::write_bool(to, *value).expect(GROWS),
-        Value::Number(number) => match (number.as_u64(), number.as_i64()) {
-            (Some(value), _) => drop(encode::write_uint(to, value).expect(GROWS)),
-            (None, Some(value)) => drop(encode::write_sint(to, value).expect(GROWS)),
-            (None, None) => encode::write_f64(to, number.as_f64().unwrap_or(f64::NAN)).expect(GROWS),
-        },
-        Value::String(text) => encode::write_str(to, text).expect(GROWS),
-        Value::Array(items) => {
-            encode::write_array_len(to, u32::try_from(items.len()).expect(SIZE)).expect(GROWS);
-            items.iter().for_each(|item| put(to, item));
-        }
-        Value::Object(entries) => {
-            encode::write_map_len(to, u32::try_from(entries.len()).expect(SIZE)).expect(GROWS);
-            for (key, item) in entries {
-                encode::write_str(to, key).expect(GROWS);
-                put(to, item);
+struct Encoder<'r> {
+    buffer: encode::ByteBuf,
+    rendered: Vec<(Bytes, Template)>,
+    template: Reader<'r>,
+}
+
+impl Encoder<'_> {
+    fn put(&mut self, node: &Node) {
+        let to = &mut self.buffer;
+        match &node.value {
+            Tree::Invalid | Tree::Null => encode::write_nil(to).expect(GROWS),
+            Tree::Bool(value) => encode::write_bool(to, *value).expect(GROWS),
+            Tree::Number(number) => match (number.as_u64(), number.as_i64()) {
+                (Some(value), _) => drop(encode::write_uint(to, value).expect(GROWS)),
+                (None, Some(value)) => drop(encode::write_sint(to, value).expect(GROWS)),
+                (None, None) => encode::write_f64(to, number.as_f64().unwrap_or(f64::NAN)).expect(GROWS),
+            },
+            Tree::Text(text) => {
+                let Some(template) = (self.template)(text, node.place) else { return };
+                match template.constant() {
+                    Some(text) => encode::write_str(to, text).expect(GROWS),
+                    None => self.rendered.push((std::mem::take(to).into_vec().into(), template)),
+                }
+            }
+            Tree::List(items) => {
+                encode::write_array_len(to, u32::try_from(items.len()).expect(SIZE)).expect(GROWS);
+                items.iter().for_each(|item| self.put(item));
+            }
+            Tree::Map(entries) => {
+                encode::write_map_len(to, u32::try_from(entries.len()).expect(SIZE)).expect(GROWS);
+                for (key, item) in entries {
+                    encode::write_str(&mut self.buffer, &key.value).expect(GROWS);
+                    self.put(item);
+                }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_of_value_is_encoded() {
-        let value = serde_json::json!({"a": [null, true, -1, 300, 1.5, "x"]});
-        let bytes = encode(&value);
-        let expected: &[u8] = &[
-            0x81, 0xa1, b'a', 0x96, 0xc0, 0xc3, 0xff, 0xcd, 0x01, 0x2c, 0xcb, 0x3f, 0xf8, 0, 0, 0, 0, 0, 0,
-            0xa1, b'x',
-        ];
-        assert_eq!(&bytes[..], expected);
     }
 }

@@ -15,11 +15,17 @@ use crate::diagnostic::Location;
 mod acme;
 /// Plugins of the gateway's own.
 mod builtins;
+/// Requests that a middleware is for.
+mod condition;
+/// What a handler finds in its payload.
+mod payload;
 /// Where requests go.
 mod routing;
 
 pub use acme::*;
 pub use builtins::*;
+pub use condition::*;
+pub use payload::*;
 pub use routing::*;
 
 /// A valid configuration, ready to run.

@@ -11,12 +11,15 @@ use crate::{
 
 /// Plugins of the gateway's own.
 mod builtins;
+/// Which requests a middleware is for.
+mod conditions;
 /// What is attached: brokers, plugins, policies.
 mod plugins;
 /// Where requests go: services, middleware, routes.
 mod routing;
 
 pub(crate) use builtins::*;
+pub(crate) use conditions::*;
 pub(crate) use plugins::*;
 pub(crate) use routing::*;
 

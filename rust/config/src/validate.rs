@@ -40,6 +40,8 @@ mod policy;
 mod workers;
 /// Plugins of the gateway's own.
 mod builtins;
+/// Which requests a middleware is for.
+mod conditions;
 /// Middleware and groups of it.
 mod middleware;
 /// Services and their endpoints.

@@ -33,7 +33,6 @@ fn exactly_the_unavailable_features_are_errors() {
             ("20-routes.yml", 5, "weighted", "algorithm `weighted`"),
             ("20-routes.yml", 7, "health_check", "`health_check` of a service"),
             ("20-routes.yml", 9, "static", "service_type `static`"),
-            ("20-routes.yml", 13, "\"${request(client_ip)}\"", "the template `${request(...)}`"),
             ("20-routes.yml", 17, "tls", "`tls` of a route"),
             ("20-routes.yml", 29, "tls", "`tls`"),
         ]

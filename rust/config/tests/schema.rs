@@ -45,7 +45,8 @@ fn walk(schema: &Value, name: &str, wrap: &dyn Fn(Value) -> Value, depth: usize,
     visit(name, section, wrap);
     assert!(depth < 20, "sections hold each other without end");
     for (key, property) in section {
-        if let Some((inner, shape)) = inner(property) {
+        // A section that may hold itself is not walked into again.
+        if let Some((inner, shape)) = inner(property).filter(|(inner, _)| *inner != name) {
             let place: Wrap = {
                 let key = key.clone();
                 Box::new(move |value| json!({ key.clone(): shape(value) }))

@@ -1,10 +1,8 @@
 //! Where requests go: services, routes, paths, and the middleware on the way.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, sync::Arc};
 
-use bytes::Bytes;
-
-use super::{Builtin, ClientTls, PluginIndex, Policies, ServiceIndex, UpstreamLimits};
+use super::{Builtin, ClientTls, Condition, Payload, PluginIndex, Policies, ServiceIndex, UpstreamLimits};
 #[cfg(doc)]
 use super::{Limits, Plan, Runtime};
 use crate::diagnostic::Location;
@@ -179,12 +177,12 @@ impl Rewrite {
 pub struct Middleware {
     /// What is called.
     pub handler: Handler,
-    /// What the handler finds in `ctx.payload`; `Null` where nothing is written.
-    pub payload: serde_json::Value,
-    /// The same as MessagePack, as it goes over the wire.
-    pub payload_msgpack: Bytes,
+    /// What the handler finds in `ctx.payload`.
+    pub payload: Payload,
     /// How each phase is called: the plugin's policies with the middleware's own on top.
     pub per_phase: Policies,
+    /// Which requests it is for: those for which all of these hold, its own and those of the groups that it is in.
+    pub when: Vec<Arc<Condition>>,
     /// Where the configuration names the entry, or the built-in.
     pub location: Location,
 }

@@ -1,6 +1,6 @@
 //! Services, middleware and routes, as written.
 
-use super::PerPhase;
+use super::{PerPhase, When};
 use crate::{
     kinds::{Count, Flag, FlagOr, Interval, Millis, OneOrMany, Payload, Text},
     read::{choice, section},
@@ -153,6 +153,8 @@ section! {
         optional per_phase("per_phase"): PerPhase;
         /// A group of `middleware_groups` instead of a plugin.
         optional group("group"): Text;
+        /// Which requests it is for. All by default.
+        optional when("when"): When;
     }
 }
 

@@ -1,14 +1,19 @@
 //! Middleware: which plugin's entry, with which payload; and groups, expanded where they are named.
 
-use super::{builtins, directory::Directory, plugins, policy};
+use std::sync::Arc;
+
+use super::{builtins, conditions, directory::Directory, plugins, policy};
 use crate::{
     kinds::{Named, Payload, Text},
-    msgpack,
-    plan::{Handler, Middleware, PluginIndex, Policies},
+    plan::{self, Condition, Handler, Middleware, PluginIndex, Policies},
     raw,
     report::Report,
     tree::{Node, Tree},
 };
+
+fn when(item: &raw::Middleware, report: &mut Report<'_>) -> Option<Arc<Condition>> {
+    item.when.as_ref().map(|written| Arc::new(conditions::condition(written, report)))
+}
 
 /// What middleware refers to: the plugins, and the groups read so far.
 pub(super) struct Attached<'a> {
@@ -85,8 +90,20 @@ impl<'a> Attached<'a> {
         let mut all = Vec::new();
         for item in written {
             match &item.group {
-                Some(name) => all.extend_from_slice(self.group(name, item, report)),
-                None => all.extend(self.single(item, report)),
+                Some(name) => {
+                    let members = self.group(name, item, report);
+                    let condition = when(item, report);
+                    let members = members.iter().cloned().map(|mut middleware| {
+                        // A group's condition is looked at before those of its members.
+                        middleware.when.splice(0..0, condition.clone());
+                        middleware
+                    });
+                    all.extend(members);
+                }
+                None => all.extend(self.single(item, report).map(|mut middleware| {
+                    middleware.when.extend(when(item, report));
+                    middleware
+                })),
             }
         }
         all
@@ -169,12 +186,12 @@ impl<'a> Attached<'a> {
             policy::check(per_phase, plugins::can_lose_calls(&self.raw_plugins[plugin]), report);
             policy::apply(&mut policies, per_phase);
         }
-        let payload = payload.map_or(serde_json::Value::Null, |payload| payload.for_handler(report));
+        let payload = payload.map_or_else(plan::Payload::nil, |payload| payload.encode(report));
         Some(Middleware {
             handler: Handler::Plugin { plugin: PluginIndex(plugin), entry: entry.value.clone() },
-            payload_msgpack: msgpack::encode(&payload),
             payload,
             per_phase: policies,
+            when: Vec::new(),
             location: report.sources.location(entry.place),
         })
     }
@@ -200,9 +217,9 @@ fn built_in(plugin: &Text, item: &raw::Middleware, report: &mut Report<'_>) -> O
     }
     Some(Middleware {
         handler: Handler::Builtin(builtin?),
-        payload: serde_json::Value::Null,
-        payload_msgpack: bytes::Bytes::new(),
+        payload: plan::Payload::nil(),
         per_phase,
+        when: Vec::new(),
         location: report.sources.location(plugin.place),
     })
 }

@@ -164,7 +164,10 @@ fn path_rule(
     targets: &Targets<'_>,
     report: &mut Report<'_>,
 ) -> Option<PathRule> {
-    let methods = methods(written, report);
+    if written.methods.as_ref().is_some_and(Vec::is_empty) {
+        report.error_help(written.place, "an empty list of `methods`", "leave the key out for all methods");
+    }
+    let methods = methods(written.methods.as_deref().unwrap_or_default(), report);
     let middleware = targets.attached.expand(written.middleware.as_deref().unwrap_or_default(), report);
     let service =
         written.service.as_ref().and_then(|service| targets.services.find(service.name.as_ref()?, report));
@@ -185,12 +188,9 @@ fn path_rule(
     })
 }
 
-fn methods(written: &raw::PathRule, report: &mut Report<'_>) -> Vec<http::Method> {
+/// The methods as requests have them.
+pub(super) fn methods(texts: &[Text], report: &mut Report<'_>) -> Vec<http::Method> {
     let mut methods = Vec::new();
-    let Some(texts) = &written.methods else { return methods };
-    if texts.is_empty() {
-        report.error_help(written.place, "an empty list of `methods`", "leave the key out for all methods");
-    }
     for text in texts {
         let upper = text.value.to_ascii_uppercase();
         match http::Method::from_bytes(text.value.as_bytes()) {

@@ -5,9 +5,11 @@ use std::path::Path;
 use nylon_config::ConfigErrors;
 
 /// Routes, paths and middleware.
+mod conditions;
 mod routing;
 /// Listeners, services, plugins and brokers.
 mod targets;
+mod templates;
 /// Groups of workers and their shares.
 mod workers;
 

@@ -87,16 +87,9 @@ fn middleware_must_say_what_it_is() {
         "[safe]",
         "safe",
         "expected a mapping, found text",
-        Some("a middleware has the keys `plugin`, `entry`, `payload`, `per_phase`, `group`"),
+        Some("a middleware has the keys `plugin`, `entry`, `payload`, `per_phase`, `group`, `when`"),
     );
     case("[{group: safe}]", "safe", "safe", "expected a list, found text", Some("write `[safe]`"));
-    case(
-        "payload: {k: v}",
-        "payload: {k: ['x-${header(a)}']}",
-        "'x-${header(a)}'",
-        "the template `${header(...)}` is not available in this version",
-        None,
-    );
 }
 
 #[test]

@@ -98,9 +98,12 @@ impl Flow {
     /// Whether nothing is left to do but to forward the request: no phase follows, and the answer goes as it comes.
     pub(super) fn is_through(&self) -> bool {
         let later = [Phase::ResponseFilter, Phase::ResponseBodyFilter, Phase::Logging];
-        let handles = |link: &Link| later.into_iter().any(|phase| link.handles(phase));
+        let handles = |(index, link): (usize, &Link)| {
+            !self.is_skipped(index) && later.into_iter().any(|phase| link.handles(phase))
+        };
         // A handler that changes the method changes what may follow a head.
-        self.exchange().request.method == self.client_method && !self.rule().links.iter().any(handles)
+        self.exchange().request.method == self.client_method
+            && !self.rule().links.iter().enumerate().any(handles)
     }
 
     /// What goes to the service of an exchange that is through.

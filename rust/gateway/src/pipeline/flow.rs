@@ -9,8 +9,10 @@ use super::source::RequestSource;
 use crate::plugin::{BodySource, Pending, PhaseCall, Session};
 use crate::respond::{self, ErrorAnswer};
 use crate::worker::Worker;
+use bytes::Bytes;
 use http::Method;
 use nylon_config::plan::OnError;
+use nylon_core::template::TooLong;
 use nylon_core::{Call, Exchange, Failure, FailureKind, Outcome, Phase, ResponseBody};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,6 +41,10 @@ const LENT: &str = "the exchange is lent only during a call, and a host always g
 #[derive(Default)]
 struct Part {
     session: Session,
+    /// Not for this request, as the client sent it: the link is as if it was not there.
+    skipped: bool,
+    /// What its handlers find in their payload, once it was rendered; a constant one is the link's own.
+    payload: Option<Bytes>,
     /// The chain came this far: `logging` is owed.
     reached: bool,
     /// Its `request_filter` ended well and no later phase failed: the response phases are owed.
@@ -64,7 +70,8 @@ impl Flow {
         body: RequestSource,
         started: Instant,
     ) -> Flow {
-        let parts = live.rules[rule].links.iter().map(|_| Part::default()).collect();
+        let part = |link: &Link| Part { skipped: !link.is_for(&exchange.request), ..Part::default() };
+        let parts = live.rules[rule].links.iter().map(part).collect();
         let client_method = exchange.request.method.clone();
         Flow {
             worker,
@@ -112,9 +119,17 @@ impl Flow {
         self.parts[index].sound
     }
 
+    /// Whether the link has no part in this exchange.
+    pub(super) fn is_skipped(&self, index: usize) -> bool {
+        self.parts[index].skipped
+    }
+
     /// Runs `request_filter` over the chain.
     pub(super) async fn request_phase(&mut self) -> Verdict {
         for index in 0..self.parts.len() {
+            if self.parts[index].skipped {
+                continue;
+            }
             self.parts[index].reached = true;
             let traits = self.link(index).entry.traits();
             if !traits.phases.contains(Phase::RequestFilter) {
@@ -180,13 +195,19 @@ impl Flow {
         phase: Phase,
         response_body: Option<&mut dyn BodySource>,
     ) -> Verdict {
+        let payload = match self.payload(index) {
+            Ok(payload) => payload,
+            Err(error) => {
+                return self.judge(index, phase, Failure::new(FailureKind::Raised, error.to_string()));
+            }
+        };
         let Flow { live, rule, parts, body, exchange, stream: writing, .. } = self;
         let link = &live.rules[*rule].links[index];
         let policy = link.policies.of(phase);
         let session = &mut parts[index].session;
         let mut stream = None;
         let call = PhaseCall {
-            call: Call { phase, payload: link.payload.clone(), state: session.state.clone(), attempt: 1 },
+            call: Call { phase, payload, state: session.state.clone(), attempt: 1 },
             exchange: exchange.take().expect(LENT),
             policy,
             deadline: now + policy.timeout,
@@ -216,6 +237,20 @@ impl Flow {
             Outcome::End => Verdict::End,
             Outcome::Failed(failure) => self.judge(index, phase, failure),
         }
+    }
+
+    /// The link's payload: rendered for its first call, and the same for all that follow.
+    fn payload(&mut self, index: usize) -> Result<Bytes, TooLong> {
+        let link = &self.live.rules[self.rule].links[index];
+        if let Some(constant) = link.payload.constant() {
+            return Ok(constant.clone());
+        }
+        if let Some(known) = &self.parts[index].payload {
+            return Ok(known.clone());
+        }
+        let rendered = link.payload.render(self.exchange())?;
+        self.parts[index].payload = Some(rendered.clone());
+        Ok(rendered)
     }
 
     /// Logs a failure and applies the phase's policy to it. The link is out of the response phases.

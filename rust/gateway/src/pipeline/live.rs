@@ -6,10 +6,9 @@
 use super::route::Router;
 use crate::plugin::{PluginEntry, PluginHost, builtin};
 use crate::upstream::HttpService;
-use bytes::Bytes;
-use nylon_config::plan::{Handler, Middleware, Policies, Rewrite, ServiceKind};
+use nylon_config::plan::{Condition, Handler, Middleware, Payload, Policies, Rewrite, ServiceKind};
 use nylon_config::{Diagnostic, Plan};
-use nylon_core::Phase;
+use nylon_core::{Phase, RequestHead};
 use std::fmt;
 use std::sync::Arc;
 
@@ -41,8 +40,10 @@ pub(crate) enum LiveService {
 /// One middleware, resolved.
 pub(crate) struct Link {
     pub entry: Arc<dyn PluginEntry>,
-    pub payload: Bytes,
+    pub payload: Payload,
     pub policies: Policies,
+    /// Which requests it is for.
+    pub when: Vec<Arc<Condition>>,
     pub name: LinkName,
 }
 
@@ -63,6 +64,11 @@ impl fmt::Display for LinkName {
 }
 
 impl Link {
+    /// Whether it is called for this request.
+    pub(crate) fn is_for(&self, request: &RequestHead) -> bool {
+        self.when.iter().all(|condition| condition.holds(request))
+    }
+
     /// Whether the entry handles this phase, as known now.
     pub(crate) fn handles(&self, phase: Phase) -> bool {
         self.entry.traits().phases.contains(phase)
@@ -98,8 +104,9 @@ impl LivePlan {
             };
             Some(Link {
                 entry,
-                payload: middleware.payload_msgpack.clone(),
+                payload: middleware.payload.clone(),
                 policies: middleware.per_phase.clone(),
+                when: middleware.when.clone(),
                 name,
             })
         };
