@@ -520,8 +520,8 @@ class GatewayCore:
         """Brokers to be started by the gateway."""
 
     @property
-    def addresses(self) -> list[tuple[str, int]]:
-        """Where it listens."""
+    def addresses(self) -> list[tuple[str, str, int]]:
+        """Where it listens: scheme, host and port."""
 
     @property
     def control(self) -> Path | None:

@@ -111,13 +111,17 @@ class Gateway:
 
     @property
     def urls(self) -> list[str]:
-        """Where the gateway listens, in the configuration's order; empty while it does not run.
+        """Where the gateway listens, plain HTTP before HTTPS and each in the configuration's order; empty while it
+        does not run.
 
         A listener on all addresses is given by its loopback address.
         """
         loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-        hosts = ((loopback.get(host, host), port) for host, port in self._core.addresses)
-        return [f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for host, port in hosts]
+        return [
+            f"{scheme}://[{at}]:{port}" if ":" in at else f"{scheme}://{at}:{port}"
+            for scheme, host, port in self._core.addresses
+            if (at := loopback.get(host, host))
+        ]
 
     @property
     def is_running(self) -> bool:

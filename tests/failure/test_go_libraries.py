@@ -81,7 +81,7 @@ class Site:
     def said(self, name: str = "app") -> str:
         """The answer of a plugin."""
         (listener,) = self.ask("status")["listeners"]
-        host, port = listener.rsplit(":", 1)
+        host, port = listener.removeprefix("http://").rsplit(":", 1)
         target: Address = (host, int(port))
         answer = fetch(target, "GET", f"/{name}")
         assert answer.status == 200, answer

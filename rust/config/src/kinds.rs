@@ -48,6 +48,13 @@ pub(crate) enum FlagOr<T> {
     Section(T),
 }
 
+/// `true` or `false`, or a text that says more.
+#[derive(Debug, Clone)]
+pub(crate) enum FlagOrText {
+    Flag(Flag),
+    Text(Text),
+}
+
 /// One address or a list; each item may be `${NAME}`, and then hold several, separated by commas.
 #[derive(Debug, Clone)]
 pub(crate) struct Servers(pub(crate) Vec<Text>);
@@ -226,6 +233,20 @@ impl<T: Read> Read for FlagOr<T> {
             FlagOr::Flag(flag) => flag.asks_nothing(),
             FlagOr::Section(section) => section.asks_nothing(),
         }
+    }
+}
+
+impl Read for FlagOrText {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        match node.value {
+            Tree::Bool(_) => Flag::read(node, report).map(FlagOrText::Flag),
+            Tree::Text(_) | Tree::Invalid => text(node, report).map(FlagOrText::Text),
+            _ => expected("true, false or text", &node.value, node.place, report),
+        }
+    }
+
+    fn schema(defs: &mut Map<String, Value>) -> Value {
+        json!({ "anyOf": [Flag::schema(defs), Text::schema(defs)] })
     }
 }
 

@@ -21,6 +21,8 @@ mod validate;
 pub mod plan;
 /// The files that prove who somebody is to a broker.
 pub mod credentials;
+/// Certificates of servers.
+pub mod certificates;
 /// The JSON Schema of it all.
 mod schema;
 /// JSON values as MessagePack.

@@ -21,18 +21,25 @@ mod condition;
 mod payload;
 /// Where requests go.
 mod routing;
+/// TLS towards clients.
+mod tls;
 
 pub use acme::*;
 pub use builtins::*;
 pub use condition::*;
 pub use payload::*;
 pub use routing::*;
+pub use tls::*;
 
 /// A valid configuration, ready to run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// The addresses that speak plain HTTP, in the order written. Never empty.
+    /// The addresses that speak plain HTTP, in the order written. They or `https` are not empty.
     pub http: Vec<Listener>,
+    /// The addresses that speak HTTPS, in the order written.
+    pub https: Vec<Listener>,
+    /// The certificates for them, in the order written: the first is also for clients that ask for none of the names.
+    pub certificates: Vec<Certificate>,
     /// Threads, shutdown times, the pool of idle upstream connections.
     pub runtime: Runtime,
     /// Time-outs and sizes that protect the gateway.
@@ -86,6 +93,8 @@ pub struct Runtime {
 pub struct Limits {
     /// From a client's first byte of a request (or from accept) to the end of its head.
     pub header_read_timeout: Duration,
+    /// From accept to the end of the TLS handshake.
+    pub tls_handshake_timeout: Duration,
     /// How long a client's connection may sit between two requests.
     pub keepalive_timeout: Duration,
     /// The longest silence while a request body is awaited.

@@ -28,8 +28,8 @@ section! {
     Root ROOT, {
         /// Addresses that speak plain HTTP, as `IP:PORT`. Port 0 takes a free port.
         optional http("http"): Vec<Text>;
-        /// Addresses that speak HTTPS.
-        later https("https"): Vec<Text>;
+        /// Addresses that speak HTTPS, as `IP:PORT`. They need a certificate in `tls`.
+        optional https("https"): Vec<Text>;
         /// Addresses that serve metrics, health and the dashboard.
         later metrics("metrics"): Vec<Text>;
         /// A directory whose `*.yaml` and `*.yml` files are merged into this one in the order of their names.
@@ -58,8 +58,8 @@ section! {
         optional middleware_groups("middleware_groups"): Named<Vec<Middleware>>;
         /// Which requests go where.
         optional routes("routes"): Vec<Route>;
-        /// Certificates.
-        later tls("tls"): Vec<Certificate>;
+        /// Certificates for the `https` addresses. The first one also serves clients that ask for no name, or for an unknown one.
+        optional tls("tls"): Vec<Certificate>;
     }
 }
 
@@ -100,6 +100,8 @@ section! {
     Limits "`limits`", {
         /// Milliseconds in which a client must have sent a whole request head.
         optional header_read_timeout_ms("header_read_timeout_ms"): Millis = 30_000;
+        /// Milliseconds in which a client must have finished its TLS handshake.
+        optional tls_handshake_timeout_ms("tls_handshake_timeout_ms"): Millis = 10_000;
         /// Milliseconds that a client's connection may sit between two requests.
         optional keepalive_timeout_ms("keepalive_timeout_ms"): Millis = 75_000;
         /// The longest silence, in milliseconds, while a request body is awaited.
@@ -168,15 +170,15 @@ section! {
 section! {
     /// A certificate for some domains.
     Certificate "a certificate", {
-        /// Where it comes from.
-        required kind("type"): Spanned<CertificateType>;
-        /// The domains.
+        /// Where it comes from. `custom` where `cert` or `key` is written, `acme` otherwise.
+        optional kind("type"): Spanned<CertificateType>;
+        /// The domains: names such as `a.example.com`, or `*.example.com` for all names one label longer.
         required domains("domains"): Vec<Text>;
-        /// The certificate's file.
+        /// The PEM file with the certificate, and perhaps its chain behind it.
         optional cert("cert"): Text;
-        /// The key's file.
+        /// The PEM file with the certificate's private key.
         optional key("key"): Text;
-        /// Files of the chain.
+        /// PEM files with the certificates of the authorities between it and the root, where `cert` lacks them.
         optional chain("chain"): OneOrMany<Text>;
         /// Who signs.
         optional provider("provider"): Text;
@@ -199,7 +201,7 @@ choice! {
     /// Where a certificate comes from.
     CertificateType "type of a certificate" {
         now "custom" => Custom,
-        now "acme" => Acme,
+        later "acme" => Acme,
     }
 }
 

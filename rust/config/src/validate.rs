@@ -30,6 +30,8 @@ mod located;
 mod access;
 /// How the gateway speaks TLS where it is the client.
 mod client_tls;
+/// Certificates towards clients, and routes that want them.
+mod certificates;
 /// Brokers.
 mod messaging;
 /// Plugins and where their code is.
@@ -56,6 +58,7 @@ use directory::Directory;
 /// Builds the plan. `None`: something is wrong, and reported.
 pub(crate) fn plan(root: &raw::Root, report: &mut Report<'_>) -> Option<Plan> {
     let listeners = listeners(root, report);
+    let certificates = certificates::certificates(list(root.tls.as_ref()), report);
     let runtime = runtime(root, report);
     let limits = limits(root, report);
     let trusted_proxies = trusted_proxies(root, report);
@@ -98,8 +101,11 @@ pub(crate) fn plan(root: &raw::Root, report: &mut Report<'_>) -> Option<Plan> {
         report,
     );
 
+    let (http, https) = listeners?;
     let plan = Plan {
-        http: listeners?,
+        http,
+        https,
+        certificates: certificates?,
         runtime: runtime?,
         limits: limits?,
         trusted_proxies,
@@ -125,11 +131,15 @@ fn size<const MIN: u64, const MAX: u64>(count: Count<MIN, MAX>) -> usize {
     usize::try_from(count.value).unwrap_or(usize::MAX)
 }
 
-fn listeners(root: &raw::Root, report: &mut Report<'_>) -> Option<Vec<plan::Listener>> {
-    let written = list(root.http.as_ref());
-    if written.is_empty() {
-        let unread = root.has("http") && root.http.is_none();
-        if !unread && root.https.as_ref().is_none_or(Vec::is_empty) {
+/// The addresses that speak plain HTTP and those that speak HTTPS.
+fn listeners(
+    root: &raw::Root,
+    report: &mut Report<'_>,
+) -> Option<(Vec<plan::Listener>, Vec<plan::Listener>)> {
+    let unread = (root.has("http") && root.http.is_none()) || (root.has("https") && root.https.is_none());
+    let (plain, secure) = (list(root.http.as_ref()), list(root.https.as_ref()));
+    if plain.is_empty() && secure.is_empty() {
+        if !unread {
             report.error_help(
                 root.place,
                 "no address to listen on",
@@ -138,7 +148,31 @@ fn listeners(root: &raw::Root, report: &mut Report<'_>) -> Option<Vec<plan::List
         }
         return None;
     }
-    let mut seen: Vec<(SocketAddr, Place)> = Vec::new();
+    if let Some(first) = secure.first()
+        && !root.has("tls")
+    {
+        report.error_help(
+            first.place,
+            "an `https` address needs a certificate",
+            "write `tls: [{type: custom, cert: cert.pem, key: key.pem, domains: [example.com]}]`",
+        );
+    }
+    if secure.is_empty()
+        && let Some(first) = root.tls.iter().flatten().next()
+    {
+        report.warn(first.place, "a certificate without an `https` address has no effect");
+    }
+    let mut seen = Vec::new();
+    let http = addresses(plain, &mut seen, report);
+    let https = addresses(secure, &mut seen, report);
+    Some((http, https))
+}
+
+fn addresses(
+    written: &[Text],
+    seen: &mut Vec<(SocketAddr, Place)>,
+    report: &mut Report<'_>,
+) -> Vec<plan::Listener> {
     let mut listeners = Vec::new();
     for text in written {
         let Some(address) = socket_address(text, report) else { continue };
@@ -149,7 +183,7 @@ fn listeners(root: &raw::Root, report: &mut Report<'_>) -> Option<Vec<plan::List
         seen.push((address, text.place));
         listeners.push(plan::Listener { address, location: report.sources.location(text.place) });
     }
-    Some(listeners)
+    listeners
 }
 
 fn socket_address(text: &Text, report: &mut Report<'_>) -> Option<SocketAddr> {
@@ -198,6 +232,7 @@ fn limits(root: &raw::Root, report: &mut Report<'_>) -> Option<plan::Limits> {
     let written = root.limits.clone().or_else(|| absent::<raw::Limits>(root.place, report))?;
     Some(plan::Limits {
         header_read_timeout: millis(written.header_read_timeout_ms?),
+        tls_handshake_timeout: millis(written.tls_handshake_timeout_ms?),
         keepalive_timeout: millis(written.keepalive_timeout_ms?),
         body_read_timeout: millis(written.body_read_timeout_ms?),
         write_timeout: millis(written.write_timeout_ms?),

@@ -7,6 +7,8 @@
 pub mod plugin;
 /// Clients: listeners, connections, well-formed requests.
 pub mod downstream;
+/// TLS towards clients: certificates, handshakes.
+pub mod tls;
 /// A TCP connection as the data plane writes to it.
 mod socket;
 /// Tells the tasks of one thread to come to an end.

@@ -26,6 +26,9 @@ pub const NO_ROUTE: ErrorAnswer = ErrorAnswer { status: StatusCode::NOT_FOUND, t
 /// The path exists for other methods.
 pub const OTHER_METHODS: ErrorAnswer =
     ErrorAnswer { status: StatusCode::METHOD_NOT_ALLOWED, text: "method not allowed" };
+/// The route is not served over plain HTTP.
+pub const TLS_ONLY: ErrorAnswer =
+    ErrorAnswer { status: StatusCode::FORBIDDEN, text: "this route is served over TLS only" };
 /// A route's rewrite makes of this path one that is too long, or that leads elsewhere than it seems to.
 pub const REWRITE_IMPOSSIBLE: ErrorAnswer =
     ErrorAnswer { status: StatusCode::BAD_REQUEST, text: "the path cannot be rewritten" };

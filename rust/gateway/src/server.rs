@@ -9,9 +9,11 @@ mod thread;
 
 use crate::pipeline::LivePlan;
 use crate::plugin::PluginHost;
+use crate::tls::{self, CertStore, Certificates, Tls, Watch};
 use arc_swap::ArcSwap;
 use listeners::{Change, Listening};
 use nylon_config::{Diagnostic, Plan};
+use nylon_core::Scheme;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -37,6 +39,12 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// Certificates in the plan cannot be read any more.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Certificates(Vec<Diagnostic>),
+    /// There are no keys for tickets.
+    #[error("cannot prepare for TLS: {0}")]
+    Tls(#[source] rustls::Error),
     /// A thread cannot be started.
     #[error("cannot start a data-plane thread: {0}")]
     Thread(#[source] io::Error),
@@ -55,6 +63,8 @@ fn listen_hint(error: &io::Error) -> &'static str {
 /// A running data plane.
 pub struct Server {
     live: Arc<ArcSwap<LivePlan>>,
+    tls: Arc<Tls>,
+    watch: Mutex<Option<Watch>>,
     listening: Mutex<Vec<Listening>>,
     threads: Mutex<Vec<Thread>>,
 }
@@ -90,13 +100,22 @@ impl Server {
         let count =
             plan.runtime.threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into));
         let count = count.unwrap_or(1);
-        let change = Change::prepare(&[], &plan.http, count)?;
+        let certificates = tls::read(&plan).map_err(StartError::Certificates)?;
+        let tls = Arc::new(Tls::new().map_err(StartError::Tls)?);
+        let change = Change::prepare(&[], &plan, count)?;
         let room = Arc::new(Semaphore::new(plan.limits.max_connections));
-        let server = Server { live: live.clone(), listening: Mutex::default(), threads: Mutex::default() };
+        let server = Server {
+            live: live.clone(),
+            tls: tls.clone(),
+            watch: Mutex::default(),
+            listening: Mutex::default(),
+            threads: Mutex::default(),
+        };
+        server.certify(certificates)?;
         for number in 0..count {
-            let (live, room, hook) = (live.clone(), room.clone(), hook.clone());
+            let (live, tls, room, hook) = (live.clone(), tls.clone(), room.clone(), hook.clone());
             let (commands, told) = mpsc::unbounded_channel();
-            let body = move || thread::run(live, room, told);
+            let body = move || thread::run(live, tls, room, told);
             let thread =
                 std::thread::Builder::new().name(format!("nylon-{number}")).spawn(move || match hook {
                     Some(hook) => hook(Box::new(body)),
@@ -121,22 +140,42 @@ impl Server {
     /// [`StartError`]; the plan before goes on as if nothing had happened.
     pub fn switch(&self, plan: Arc<Plan>, hosts: Vec<Arc<dyn PluginHost>>) -> Result<Replaced, StartError> {
         let next = Arc::new(LivePlan::build(plan.clone(), hosts).map_err(StartError::Plan)?);
+        let certificates = tls::read(&plan).map_err(StartError::Certificates)?;
         let now = locked(&self.listening).clone();
-        let change = Change::prepare(&now, &plan.http, locked(&self.threads).len())?;
+        let change = Change::prepare(&now, &plan, locked(&self.threads).len())?;
+        self.certify(certificates)?;
         let before = self.live.swap(next);
         self.apply(change);
         Ok(Replaced(Arc::downgrade(&before)))
     }
 
+    /// Serves these certificates, and watches their files.
+    fn certify(&self, certificates: Certificates) -> Result<(), StartError> {
+        let mut watch = locked(&self.watch);
+        // It could put one back that is no longer wanted.
+        *watch = None;
+        self.tls.store.replace(certificates.iter().map(|named| (&named.domains[..], named.certified())));
+        *watch = Watch::start(certificates, self.tls.store.clone()).map_err(StartError::Thread)?;
+        Ok(())
+    }
+
+    /// The certificates that are served, by the names that clients ask for.
+    pub fn certificates(&self) -> &Arc<CertStore> {
+        &self.tls.store
+    }
+
     /// Gives the threads their new sockets, and tells them what to close and that the plan may be another.
     fn apply(&self, change: Change) {
-        let Change { after, added, removed } = change;
+        change.speak();
+        let Change { after, added, removed, .. } = change;
         *locked(&self.listening) = after;
         let removed: Vec<u64> = removed.iter().map(|listening| listening.id).collect();
         let mut added: Vec<_> =
-            added.into_iter().map(|bound| (bound.listening.id, bound.sockets.into_iter())).collect();
+            added.into_iter().map(|bound| (bound.listening, bound.sockets.into_iter())).collect();
         for thread in &*locked(&self.threads) {
-            let added = added.iter_mut().filter_map(|(id, sockets)| Some((*id, sockets.next()?)));
+            let added = added
+                .iter_mut()
+                .filter_map(|(known, sockets)| Some((known.id, sockets.next()?, known.speaks.clone())));
             let switch = Command::Switch { added: added.collect(), removed: removed.clone() };
             if thread.commands.send(switch).is_err() {
                 tracing::error!("a data-plane thread has ended by itself");
@@ -144,9 +183,16 @@ impl Server {
         }
     }
 
-    /// The addresses listened on, port 0 resolved, in the plan's order.
+    /// The addresses listened on, port 0 resolved, in the plan's order: those for plain HTTP, then those for HTTPS.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         locked(&self.listening).iter().map(|listening| listening.actual).collect()
+    }
+
+    /// The same with what is spoken there.
+    pub fn listeners(&self) -> Vec<(Scheme, SocketAddr)> {
+        let scheme =
+            |listening: &Listening| if listening.speaks.tls() { Scheme::Https } else { Scheme::Http };
+        locked(&self.listening).iter().map(|listening| (scheme(listening), listening.actual)).collect()
     }
 
     /// Stops accepting, lets open requests finish within `grace`, cuts the rest, and joins all threads.

@@ -4,6 +4,7 @@
 //! no locks. Only the live plan comes from outside, swapped whole.
 
 use crate::pipeline::{LivePlan, LogQueue};
+use crate::tls::Tls;
 use crate::upstream::Pool;
 use arc_swap::{ArcSwap, Cache};
 use nylon_config::Plan;
@@ -18,16 +19,18 @@ pub struct Worker {
     pub logs: Rc<LogQueue>,
     /// The idle upstream connections of this thread.
     pub pool: Rc<Pool>,
+    /// What handshakes need.
+    pub(crate) tls: Arc<Tls>,
     connections: Cell<usize>,
 }
 
 impl Worker {
-    /// A worker over the live plan that all threads share.
-    pub fn new(live: Arc<ArcSwap<LivePlan>>) -> Rc<Worker> {
+    /// A worker over the live plan and the certificates that all threads share.
+    pub(crate) fn new(live: Arc<ArcSwap<LivePlan>>, tls: Arc<Tls>) -> Rc<Worker> {
         let limits = &live.load().plan.runtime;
         let pool = Rc::new(Pool::new(limits.upstream_keepalive_pool_size));
         let live = RefCell::new(Cache::new(live));
-        Rc::new(Worker { live, logs: Rc::default(), pool, connections: Cell::new(0) })
+        Rc::new(Worker { live, logs: Rc::default(), pool, tls, connections: Cell::new(0) })
     }
 
     /// The plan that a new exchange runs under.

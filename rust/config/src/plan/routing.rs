@@ -2,7 +2,10 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use super::{Builtin, ClientTls, Condition, Payload, PluginIndex, Policies, ServiceIndex, UpstreamLimits};
+use super::{
+    Builtin, ClientTls, Condition, Payload, PlainRequests, PluginIndex, Policies, ServiceIndex,
+    UpstreamLimits,
+};
 #[cfg(doc)]
 use super::{Limits, Plan, Runtime};
 use crate::diagnostic::Location;
@@ -89,6 +92,8 @@ pub struct Route {
     pub name: String,
     /// Which requests are meant.
     pub matcher: Matcher,
+    /// What becomes of plain requests; `None`: they are served like those over TLS.
+    pub plain: Option<PlainRequests>,
     /// What their paths lead to. Never empty. See [`PathRule::patterns`] for how they are told apart.
     pub paths: Vec<PathRule>,
     /// Where the configuration defines it.

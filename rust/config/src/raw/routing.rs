@@ -2,7 +2,7 @@
 
 use super::{PerPhase, When};
 use crate::{
-    kinds::{Count, Flag, FlagOr, Interval, Millis, OneOrMany, Payload, Text},
+    kinds::{Count, Flag, FlagOr, FlagOrText, Interval, Millis, OneOrMany, Payload, Text},
     read::{choice, section},
     source::Spanned,
 };
@@ -165,8 +165,8 @@ section! {
         required matcher("route"): RouteMatcher;
         /// Its name.
         required name("name"): Text;
-        /// TLS for the route's hosts.
-        later tls("tls"): RouteTls;
+        /// Whether plain requests are refused, or where they are redirected.
+        optional tls("tls"): RouteTls;
         /// Middleware for all its paths.
         optional middleware("middleware"): Vec<Middleware>;
         /// Its paths.
@@ -193,12 +193,12 @@ choice! {
 }
 
 section! {
-    /// TLS for a route's hosts.
+    /// What becomes of a route's plain requests.
     RouteTls "`tls` of a route", {
-        /// Whether the route is served over TLS.
+        /// Whether the route is served over TLS only. `true` where the section is written.
         optional enabled("enabled"): Flag;
-        /// Where plain requests are sent.
-        optional redirect("redirect"): Text;
+        /// Where plain requests are sent instead of being refused: `true` for the same URL with `https`, or a host such as `${host}:8443`.
+        optional redirect("redirect"): FlagOrText;
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, hash::Hash};
 
-use super::{directory::Directory, middleware::Attached, paths, services::is_host_name};
+use super::{
+    certificates::plain_requests, directory::Directory, middleware::Attached, paths, services::is_host_name,
+};
 use crate::{
     kinds::Text,
     plan::{HostPattern, Matcher, PathRule, Route, ServiceIndex},
@@ -46,6 +48,7 @@ fn route(
     let place = written.name.as_ref().map_or(written.place, |name| name.place);
     let matcher =
         written.matcher.as_ref().and_then(|matcher| self::matcher(matcher, targets, matched, report));
+    let plain = plain_requests(written.tls.as_ref(), report);
     let shared = written.middleware.as_deref().unwrap_or_default();
     // Expanded once for its errors, then put before each path's own.
     let shared = targets.attached.expand(shared, report);
@@ -66,6 +69,7 @@ fn route(
     Some(Route {
         name: written.name.as_ref()?.value.clone(),
         matcher: matcher?,
+        plain: plain?,
         paths: rules.into_iter().collect::<Option<_>>()?,
         location: report.sources.location(place),
     })

@@ -97,7 +97,7 @@ fn wrong_kinds_of_values_say_what_was_expected() {
         "[",
         "expected a mapping, found a list",
         Some(
-            "`limits` has the keys `header_read_timeout_ms`, `keepalive_timeout_ms`, `body_read_timeout_ms`, `write_timeout_ms`, `max_header_bytes`, `max_headers`, `max_body_bytes`, `max_forwarded_body_bytes`, `max_connections`, `max_concurrent_streams`, `connect_timeout_ms`, `response_head_timeout_ms`, `upstream_read_timeout_ms`, `upstream_idle_timeout_ms`",
+            "`limits` has the keys `header_read_timeout_ms`, `tls_handshake_timeout_ms`, `keepalive_timeout_ms`, `body_read_timeout_ms`, `write_timeout_ms`, `max_header_bytes`, `max_headers`, `max_body_bytes`, `max_forwarded_body_bytes`, `max_connections`, `max_concurrent_streams`, `connect_timeout_ms`, `response_head_timeout_ms`, `upstream_read_timeout_ms`, `upstream_idle_timeout_ms`",
         ),
     );
     case("{group: safe}", "!tag x", "x", "YAML tags have no meaning in a configuration", None);

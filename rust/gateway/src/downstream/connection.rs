@@ -2,43 +2,46 @@
 
 use super::preface::is_http2;
 use super::socket::ClientSocket;
-use super::{Client, Ends, http1, http2};
+use super::{Client, ClientStream, Ends, http1, http2};
 use crate::stop::Stop;
 use crate::worker::Worker;
 use bytes::Bytes;
 use http::HeaderValue;
-use nylon_core::{RequestId, Scheme};
+use nylon_core::RequestId;
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 /// How long a stop waits for a connection's first request.
 pub(super) const FRESH: Duration = Duration::from_millis(50);
 
 /// Serves `stream` until the client, a limit or `stop` ends it.
-pub(crate) async fn serve_connection(worker: Rc<Worker>, stop: &Stop, stream: TcpStream, ends: Ends) {
+pub(crate) async fn serve_connection(worker: Rc<Worker>, stop: &Stop, stream: ClientStream, ends: Ends) {
     let mut local = ends.local;
     if local.ip().is_unspecified() {
         // The connection is gone already if it has no address.
-        let Ok(own) = stream.local_addr() else { return };
+        let Ok(own) = stream.tcp().local_addr() else { return };
         local = own;
     }
     let ip = ends.peer.ip().to_canonical();
     let ip_value = address_value(ip);
-    let client = Rc::new(Client { ip, ip_value, local, scheme: Scheme::Http, host: RefCell::new(None) });
+    let client = Rc::new(Client { ip, ip_value, local, scheme: stream.scheme(), host: RefCell::new(None) });
     let start = Instant::now();
     let (head_time, write_time) =
         worker.with_plan(|plan| (plan.limits.header_read_timeout, plan.limits.write_timeout));
+    let agreed = stream.is_http2();
     let mut socket = ClientSocket::new(stream, write_time, start + head_time);
-    let is_http2 = tokio::select! {
-        biased;
-        spoken = is_http2(&mut socket, start + head_time) => spoken,
-        // Its first request is on its way, most likely.
-        () = async { stop.told().await; sleep(FRESH).await } => return,
+    let is_http2 = match agreed {
+        Some(is_http2) => Ok(is_http2),
+        None => tokio::select! {
+            biased;
+            spoken = is_http2(&mut socket, start + head_time) => spoken,
+            // Its first request is on its way, most likely.
+            () = async { stop.told().await; sleep(FRESH).await } => return,
+        },
     };
     // A plan must not be held for as long as the connection lasts.
     match is_http2 {

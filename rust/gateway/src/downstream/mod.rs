@@ -4,6 +4,8 @@
 mod connection;
 /// Deadlines.
 mod clock;
+/// A client's connection, plain or over TLS.
+mod stream;
 /// The client's socket, whatever it speaks.
 mod socket;
 /// What a client speaks.
@@ -27,6 +29,7 @@ pub use body::{ClientBody, ClientBodyError};
 pub(crate) use connection::serve_connection;
 pub(crate) use normalise::strip_hop_by_hop;
 pub(crate) use path::normalise_path;
+pub(crate) use stream::{ClientStream, HTTP2};
 
 use http::HeaderValue;
 use http::uri::Authority;

@@ -3,15 +3,14 @@
 //! A connection that ends with bytes of the client unread lingers for a moment, since closing at once would reset it
 //! and could take our last response with it (RFC 9112, 9.6).
 
+use super::ClientStream;
 use super::clock::Clock;
-use crate::socket::Socket;
 use socket2::SockRef;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// How long a connection lingers for a client that is still sending.
@@ -19,7 +18,7 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// The socket. All its deadlines share one clock.
 pub(super) struct ClientSocket {
-    stream: Socket,
+    stream: ClientStream,
     /// What was read to learn what the client speaks.
     ahead: Vec<u8>,
     clock: Clock,
@@ -38,9 +37,9 @@ struct Lingering {
 impl ClientSocket {
     /// A client that takes nothing for `write_time` while something waits for it is cut off; `first` is when the clock
     /// will have something to look at for the first time.
-    pub(super) fn new(stream: TcpStream, write_time: Duration, first: Instant) -> ClientSocket {
+    pub(super) fn new(stream: ClientStream, write_time: Duration, first: Instant) -> ClientSocket {
         ClientSocket {
-            stream: Socket(stream),
+            stream,
             ahead: Vec::new(),
             clock: Clock::new(first),
             write_time,
@@ -113,7 +112,7 @@ impl ClientSocket {
         self.wrote(polled, cx)
     }
 
-    fn wrote(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn wrote<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.write_since = None;
             return polled;
@@ -128,7 +127,12 @@ impl ClientSocket {
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        match self.stream {
+            ClientStream::Plain(_) => polled,
+            // Records that could not be sent yet wait here.
+            ClientStream::Tls(_) => self.wrote(polled, cx),
+        }
     }
 
     /// Ends our side, then reads and drops what the client still sends, until it stops, has sent `most` bytes or its
@@ -161,7 +165,9 @@ impl Drop for ClientSocket {
     fn drop(&mut self) {
         if self.reset {
             // A failure leaves an orderly close, which still ends before the length that was promised, if one was.
-            let _ = SockRef::from(&self.stream.0).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO));
+        } else {
+            self.stream.notify_close();
         }
     }
 }

@@ -6,7 +6,9 @@
 use super::route::Router;
 use crate::plugin::{PluginEntry, PluginHost, builtin};
 use crate::upstream::HttpService;
-use nylon_config::plan::{Condition, Handler, Middleware, Payload, Policies, Rewrite, ServiceKind};
+use nylon_config::plan::{
+    Condition, Handler, Middleware, Payload, PlainRequests, Policies, Rewrite, ServiceKind,
+};
 use nylon_config::{Diagnostic, Plan};
 use nylon_core::{Phase, RequestHead};
 use std::fmt;
@@ -28,6 +30,8 @@ pub(crate) struct Rule {
     pub links: Vec<Link>,
     pub service: LiveService,
     pub rewrite: Option<Rewrite>,
+    /// What plain requests get, where they are not served.
+    pub plain: Option<PlainRequests>,
 }
 
 /// A service, resolved.
@@ -126,7 +130,8 @@ impl LivePlan {
             .collect::<Result<_, Diagnostic>>()
             .map_err(|error| vec![error])?;
         let mut rules = Vec::new();
-        for path in plan.routes.iter().flat_map(|route| &route.paths) {
+        let paths = plan.routes.iter().flat_map(|route| route.paths.iter().map(move |path| (route, path)));
+        for (route, path) in paths {
             let (service, terminal) = &services[path.service.0];
             rules.push(Rule {
                 links: path.middleware.iter().chain(*terminal).filter_map(&mut link).collect(),
@@ -135,6 +140,7 @@ impl LivePlan {
                     LiveService::Plugin => LiveService::Plugin,
                 },
                 rewrite: path.rewrite.clone(),
+                plain: route.plain.clone(),
             });
         }
         if !errors.is_empty() {

@@ -8,6 +8,8 @@
 mod live;
 /// Which rule a request belongs to.
 mod route;
+/// Plain requests for routes that want TLS.
+mod tls_only;
 /// The request body and who gets it.
 mod source;
 /// One exchange × the middlewares of its rule.
@@ -37,7 +39,7 @@ use http::uri::Authority;
 use http::{HeaderValue, Response, header};
 use http_body::Body;
 use live::LiveService;
-use nylon_core::{Exchange, Phase, RequestFacts, RequestHead, RequestId, TargetPart};
+use nylon_core::{Exchange, Phase, RequestFacts, RequestHead, RequestId, Scheme, TargetPart};
 use percent_encoding::percent_decode_str;
 use service_body::ServiceBody;
 use source::RequestSource;
@@ -121,6 +123,8 @@ async fn plain(
 enum Refusal {
     Error(ErrorAnswer),
     OtherMethods(String),
+    /// The rule is there, but not for plain requests.
+    TlsOnly(Box<Response<OutBody>>),
 }
 
 impl Refusal {
@@ -134,6 +138,7 @@ impl Refusal {
                 }
                 response
             }
+            Refusal::TlsOnly(response) => *response,
         }
     }
 }
@@ -151,6 +156,11 @@ fn find(
         Routed::OtherMethods(methods) => return Err(Refusal::OtherMethods(methods)),
     };
     let RuleMatch { rule, pattern, params } = found;
+    if let Some(plain) = &live.rules[rule].plain
+        && facts.scheme == Scheme::Http
+    {
+        return Err(Refusal::TlsOnly(Box::new(tls_only::answer(plain, facts, head))));
+    }
     // Without middleware nobody asks for them.
     if !params.is_empty() && !live.rules[rule].links.is_empty() {
         let decode = |text: &str| match text.contains('%') {

@@ -1,8 +1,10 @@
 //! From a listening socket to a task per connection.
 
-use super::listeners::LISTEN_QUEUE;
-use crate::downstream::{Ends, serve_connection};
+use super::listeners::{LISTEN_QUEUE, Speaks};
+use crate::downstream::{ClientStream, Ends, serve_connection};
+use crate::socket::Socket;
 use crate::stop::Stop;
+use crate::tls;
 use crate::worker::Worker;
 use std::io;
 use std::net::TcpListener;
@@ -12,12 +14,20 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// How long a stop waits for a handshake.
+const LAST_HANDSHAKE: Duration = Duration::from_secs(1);
 /// After an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts for as long as there is room; what waits, waits in the listen queue. Being told to `stop` empties the queue first:
 /// those clients are connected already, as far as they know.
-pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, stop: Rc<Stop>, room: Arc<Semaphore>) {
+pub(super) async fn accept(
+    worker: Rc<Worker>,
+    listener: TcpListener,
+    speaks: Speaks,
+    stop: Rc<Stop>,
+    room: Arc<Semaphore>,
+) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!("cannot watch a listener: {error}"),
@@ -39,7 +49,9 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, stop: Rc<S
                 // Taken after accepting: a thread that took it before would keep it from the others while it waits.
                 tokio::select! {
                     biased;
-                    Ok(place) = room.clone().acquire_owned() => serve(&worker, &stop, stream, Ends { peer, local }, place),
+                    Ok(place) = room.clone().acquire_owned() => {
+                        serve(&worker, &stop, stream, speaks.tls(), Ends { peer, local }, place);
+                    }
                     () = &mut told => break,
                 }
             }
@@ -63,7 +75,7 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, stop: Rc<S
         match accepted {
             Ok((stream, peer)) => {
                 let Ok(place) = room.clone().try_acquire_owned() else { return };
-                serve(&worker, &stop, stream, Ends { peer, local }, place);
+                serve(&worker, &stop, stream, speaks.tls(), Ends { peer, local }, place);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => tracing::warn!("cannot accept a connection: {error}"),
@@ -72,11 +84,40 @@ pub(super) async fn accept(worker: Rc<Worker>, listener: TcpListener, stop: Rc<S
 }
 
 /// Serves a connection in a task of its own, which the worker counts and its runtime ends.
-fn serve(worker: &Rc<Worker>, stop: &Rc<Stop>, stream: TcpStream, ends: Ends, place: OwnedSemaphorePermit) {
+fn serve(
+    worker: &Rc<Worker>,
+    stop: &Rc<Stop>,
+    stream: TcpStream,
+    tls: bool,
+    ends: Ends,
+    place: OwnedSemaphorePermit,
+) {
     let guard = worker.connection();
     let (worker, stop) = (worker.clone(), stop.clone());
     tokio::task::spawn_local(async move {
-        serve_connection(worker, &stop, stream, ends).await;
+        let stream = match tls {
+            false => Some(ClientStream::Plain(Socket(stream))),
+            // In a box: plain connections need no room for it.
+            true => Box::pin(shake_hands(&worker, &stop, stream)).await,
+        };
+        if let Some(stream) = stream {
+            serve_connection(worker, &stop, stream, ends).await;
+        }
         drop((guard, place));
     });
+}
+
+/// The client's TLS connection, where it makes one in time.
+async fn shake_hands(worker: &Worker, stop: &Stop, stream: TcpStream) -> Option<ClientStream> {
+    let limit = worker.with_plan(|plan| plan.limits.tls_handshake_timeout);
+    let told = async {
+        stop.told().await;
+        // It is on its way, most likely.
+        tokio::time::sleep(LAST_HANDSHAKE).await;
+    };
+    tokio::select! {
+        biased;
+        shaken = tls::shake_hands(&worker.tls, stream, limit) => Some(ClientStream::Tls(Box::new(shaken?))),
+        () = told => None,
+    }
 }

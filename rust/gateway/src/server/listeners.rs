@@ -5,17 +5,33 @@
 //! refuses the reload as a whole.
 
 use super::StartError;
-use nylon_config::plan::Listener;
+use nylon_config::Plan;
 use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Connections that the system holds until they are accepted.
 pub(super) const LISTEN_QUEUE: i32 = 4096;
 
+/// What is spoken at an address. A reload can change it for the connections to come, and needs no other socket for that.
+#[derive(Clone, Debug)]
+pub(super) struct Speaks(Arc<AtomicBool>);
+
+impl Speaks {
+    fn new(tls: bool) -> Speaks {
+        Speaks(Arc::new(AtomicBool::new(tls)))
+    }
+
+    /// Whether TLS is spoken.
+    pub(super) fn tls(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// One address that is listened on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Listening {
     /// As the threads know it; never used again.
     pub(super) id: u64,
@@ -23,6 +39,8 @@ pub(super) struct Listening {
     configured: SocketAddr,
     /// Port 0 resolved.
     pub(super) actual: SocketAddr,
+    /// What is spoken there.
+    pub(super) speaks: Speaks,
 }
 
 /// A new address with its sockets, one per thread.
@@ -39,43 +57,57 @@ pub(super) struct Change {
     pub(super) added: Vec<Bound>,
     /// Those that the new plan lacks.
     pub(super) removed: Vec<Listening>,
+    /// Those at which something else is spoken from now on, TLS or not.
+    changed: Vec<(Speaks, bool)>,
 }
 
 impl Change {
-    /// Binds what `wanted` has and `now` lacks, for `threads` threads.
+    /// Binds what `plan` has and `now` lacks, for `threads` threads.
     ///
     /// # Errors
     /// The first address that cannot be had; then nothing is bound.
-    pub(super) fn prepare(
-        now: &[Listening],
-        wanted: &[Listener],
-        threads: usize,
-    ) -> Result<Change, StartError> {
+    pub(super) fn prepare(now: &[Listening], plan: &Plan, threads: usize) -> Result<Change, StartError> {
+        let plain = plan.http.iter().map(|listener| (listener.address, false));
+        let wanted: Vec<_> =
+            plain.chain(plan.https.iter().map(|listener| (listener.address, true))).collect();
         let mut left = now.to_vec();
+        let mut kept: Vec<Option<Listening>> = vec![None; wanted.len()];
         // Those written alike first: `…:0` stays the port that it got, even where that port is written elsewhere.
-        let mut kept: Vec<Option<Listening>> =
-            wanted.iter().map(|w| take(&mut left, |known| known.configured == w.address)).collect();
-        for (place, listener) in kept.iter_mut().zip(wanted) {
-            if place.is_none() && listener.address.port() != 0 {
-                *place = take(&mut left, |known| known.actual == listener.address);
+        for (place, (address, tls)) in kept.iter_mut().zip(&wanted) {
+            *place = take(&mut left, |known| known.configured == *address && known.speaks.tls() == *tls);
+        }
+        for (place, (address, _)) in kept.iter_mut().zip(&wanted) {
+            if place.is_none() && address.port() != 0 {
+                *place = take(&mut left, |known| known.actual == *address);
             }
         }
-        let mut added = Vec::new();
-        let mut after = Vec::new();
-        for (kept, listener) in kept.into_iter().zip(wanted) {
+        let mut change =
+            Change { after: Vec::new(), added: Vec::new(), removed: Vec::new(), changed: Vec::new() };
+        for (kept, (address, tls)) in kept.into_iter().zip(wanted) {
             let listening = match kept {
-                Some(kept) => Listening { configured: listener.address, ..kept },
+                Some(kept) => Listening { configured: address, ..kept },
                 None => {
-                    let bound = bind_all(listener.address, threads)
-                        .map_err(|source| StartError::Listen { address: listener.address, source })?;
-                    let listening = bound.listening;
-                    added.push(bound);
+                    let bound = bind_all(address, tls, threads)
+                        .map_err(|source| StartError::Listen { address, source })?;
+                    let listening = bound.listening.clone();
+                    change.added.push(bound);
                     listening
                 }
             };
-            after.push(listening);
+            if listening.speaks.tls() != tls {
+                change.changed.push((listening.speaks.clone(), tls));
+            }
+            change.after.push(listening);
         }
-        Ok(Change { after, added, removed: left })
+        change.removed = left;
+        Ok(change)
+    }
+
+    /// Lets what is spoken be as the new plan says.
+    pub(super) fn speak(&self) {
+        for (speaks, tls) in &self.changed {
+            speaks.0.store(*tls, Ordering::Relaxed);
+        }
     }
 }
 
@@ -83,7 +115,7 @@ fn take(left: &mut Vec<Listening>, is: impl Fn(&Listening) -> bool) -> Option<Li
     left.iter().position(is).map(|at| left.remove(at))
 }
 
-fn bind_all(configured: SocketAddr, threads: usize) -> io::Result<Bound> {
+fn bind_all(configured: SocketAddr, tls: bool, threads: usize) -> io::Result<Bound> {
     static IDS: AtomicU64 = AtomicU64::new(0);
     let id = IDS.fetch_add(1, Ordering::Relaxed);
     // The first socket listens without SO_REUSEPORT, so it gets the address only if nobody has it, another Nylon
@@ -98,7 +130,7 @@ fn bind_all(configured: SocketAddr, threads: usize) -> io::Result<Bound> {
         socket.listen(LISTEN_QUEUE)?;
         sockets.push(socket.into());
     }
-    Ok(Bound { listening: Listening { id, configured, actual }, sockets })
+    Ok(Bound { listening: Listening { id, configured, actual, speaks: Speaks::new(tls) }, sockets })
 }
 
 fn bind(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {

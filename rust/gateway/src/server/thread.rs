@@ -1,9 +1,11 @@
 //! One data-plane thread: its listeners, its connections, what it is told.
 
 use super::accept::accept;
+use super::listeners::Speaks;
 use crate::pipeline::LivePlan;
 use crate::plugin::remote;
 use crate::stop::Stop;
+use crate::tls::Tls;
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
@@ -21,8 +23,8 @@ const STOP_STEP: Duration = Duration::from_millis(2);
 pub(super) enum Command {
     /// The live plan was swapped: listen on more, on less, and let go of the plan before.
     Switch {
-        /// New listeners by their ids.
-        added: Vec<(u64, TcpListener)>,
+        /// New listeners by their ids, and what is spoken there.
+        added: Vec<(u64, TcpListener, Speaks)>,
         /// Listeners to be closed; their connections finish what they are at.
         removed: Vec<u64>,
     },
@@ -39,6 +41,7 @@ struct Accepting {
 /// Runs a data-plane thread until it is told to stop, or whoever could tell it is gone.
 pub(super) fn run(
     live: Arc<ArcSwap<LivePlan>>,
+    tls: Arc<Tls>,
     room: Arc<Semaphore>,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
@@ -49,7 +52,7 @@ pub(super) fn run(
     };
     let _lanes = remote::host_lanes();
     runtime.block_on(async move {
-        let worker = Worker::new(live);
+        let worker = Worker::new(live, tls);
         let logging = tokio::task::spawn_local(worker.logs.clone().run());
         let mut accepting: HashMap<u64, Accepting> = HashMap::new();
         // Listeners that were removed; connections that came through them are counted by the worker.
@@ -63,9 +66,9 @@ pub(super) fn run(
                         listening.stop.tell();
                         ending.push(listening.task);
                     }
-                    for (id, listener) in added {
+                    for (id, listener, speaks) in added {
                         let stop = Rc::new(Stop::default());
-                        let accepts = accept(worker.clone(), listener, stop.clone(), room.clone());
+                        let accepts = accept(worker.clone(), listener, speaks, stop.clone(), room.clone());
                         let task = tokio::task::spawn_local(accepts);
                         accepting.insert(id, Accepting { task, stop });
                     }

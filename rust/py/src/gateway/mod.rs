@@ -18,12 +18,14 @@ use crate::errors::ErrorClass;
 use crate::python_host::keep_thread_state;
 use hosts::{Hosted, Hosts, Ingredients, end};
 use nylon_config::plan::{Broker, Middleware, Plan, ServiceKind};
+use nylon_core::Scheme;
 use nylon_gateway::server::{Server, StartError, ThreadHook};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use retirement::Retirement;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -241,11 +243,14 @@ impl GatewayCore {
         Ok(reloaded)
     }
 
-    /// The addresses listened on, as `(host, port)`, port 0 resolved; empty while the gateway does not run.
+    /// The addresses listened on, as `(scheme, host, port)`, port 0 resolved; empty while the gateway does not run.
     #[getter]
-    fn addresses(&self) -> Vec<(String, u16)> {
-        let addresses = self.running().map_or_else(Vec::new, |running| running.server.addresses());
-        addresses.iter().map(|address| (address.ip().to_string(), address.port())).collect()
+    fn addresses(&self) -> Vec<(&'static str, String, u16)> {
+        let listeners = self.running().map_or_else(Vec::new, |running| running.server.listeners());
+        let parts = |(scheme, address): &(Scheme, SocketAddr)| {
+            (scheme.name(), address.ip().to_string(), address.port())
+        };
+        listeners.iter().map(parts).collect()
     }
 
     /// Makes a reload that waits for its plugins give up, since a stop waits for it.
@@ -276,11 +281,13 @@ impl GatewayCore {
     fn status(&self) -> String {
         let Some(running) = self.running() else { return json!({}).to_string() };
         let generation = locked(&running.generation).clone();
+        let listeners = running.server.listeners();
+        let listeners = listeners.iter().map(|(scheme, address)| format!("{}://{address}", scheme.name()));
         let plugins: Vec<Value> = generation.hosted.iter().map(|hosted| described(hosted)).collect();
         let status = json!({
             "generation": generation.number,
             "retiring": running.retirement.waiting(),
-            "listeners": running.server.addresses(),
+            "listeners": listeners.collect::<Vec<_>>(),
             "plugins": plugins,
         });
         status.to_string()
@@ -388,8 +395,8 @@ fn unchangeable(now: &Plan, next: &Plan) -> Vec<String> {
 
 fn start_error(py: Python<'_>, error: &StartError) -> PyErr {
     let class = match error {
-        StartError::Plan(_) => ErrorClass::ConfigError,
-        StartError::Listen { .. } | StartError::Thread(_) => ErrorClass::GatewayError,
+        StartError::Plan(_) | StartError::Certificates(_) => ErrorClass::ConfigError,
+        StartError::Listen { .. } | StartError::Tls(_) | StartError::Thread(_) => ErrorClass::GatewayError,
     };
     class.error(py, error.to_string())
 }
