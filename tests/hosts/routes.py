@@ -55,9 +55,26 @@ def suite_config(
 
     passing = [entry("pass", {"name": name}) for name in "abc"]
     payload = {"text": "caf\u00e9", "number": 2**40, "nested": {"list": [1, None, True, 0.5]}}
+    templates = {
+        "whole": "${header(x-user)}",
+        "nested": [{"deep": "a ${upper(query(q, 'none'))} b"}, "$${header(x-user)}", 7, None],
+        "known": "${concat('a', 'b')}",
+    }
+    odd = {"methods": ["GET"], "header": {"name": "x-odd"}, "not": {"path": "/when/{*rest}"}}
     paths = [
         *(one(name, entry(name)) for name in ENTRIES),
         one("read-payload", entry("read-request", payload)),
+        one("read-templates", entry("read-request", templates)),
+        one(
+            "templates-onion",
+            entry("pass", {"name": "${uuid(v4)}"}),
+            entry("pass", {"name": "${header(x-order)}"}),
+        ),
+        one("templates-too-long", entry("pass", {"name": "${concat(header(x-long), header(x-long))}"})),
+        *(
+            one(name, passing[0], entry("pass", {"name": "odd"}, when=odd), passing[2])
+            for name in ("when", "when-odd")
+        ),
         route("/read-params/{name}/{*rest}", middleware=[entry("read-request")]),
         # Order: three in a row, with one that ends, raises, or is left out in the middle.
         one("onion", *passing),

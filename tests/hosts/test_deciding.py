@@ -26,6 +26,35 @@ def test_phases_run_in_onion_order(case: Case) -> None:
     assert sorted(case.told(3)) == ["a", "b", "c"]
 
 
+def test_a_payload_is_rendered_once_and_sees_what_the_chain_has_done(case: Case) -> None:
+    answer = case.get("templates-onion")
+    assert answer.status == 200
+    (received,) = case.forwarded("templates-onion")
+    name, again = received.all("x-order")
+    assert len(name) == 36
+    assert again == name
+    assert order(answer) == name * 2
+    assert answer.body.endswith(f"}} {name} {name}".encode())
+    assert case.told(2) == [name, name]
+
+
+def test_a_template_beyond_its_limit_fails_the_phase(case: Case) -> None:
+    answer = case.get("templates-too-long", {"x-long": "a" * 40_000})
+    assert answer.status == 500
+    assert case.forwarded("templates-too-long") == []
+
+
+def test_a_middleware_is_called_only_when_its_condition_holds(case: Case) -> None:
+    """In no phase otherwise, and as if it was not there."""
+    answer = case.get("when-odd", {"x-odd": "1"})
+    assert order(answer) == "codda"
+    assert sorted(case.told(3)) == ["a", "c", "odd"]
+    for route, headers in (("when-odd", {}), ("when", {"x-odd": "1"})):
+        answer = case.get(route, headers)
+        assert order(answer) == "ca"
+        assert answer.body.endswith(b"} c a")
+
+
 def test_end_in_request_filter_stops_and_answers(case: Case) -> None:
     """The ender takes part in the response phases, whoever stands behind it does not."""
     answer = case.get("stop-in-request_filter")

@@ -181,6 +181,19 @@ def test_payload_is_the_middlewares(case: Case) -> None:
     }
 
 
+def test_templates_of_a_payload_come_from_the_request(case: Case) -> None:
+    headers = {"x-user": "ann ${env(HOME)} \xc0"}
+    payload = case.get("read-templates", headers, query="q=%0d%0a%00%22%7D").json()["payload"]
+    assert payload == {
+        "origin": case.origin.authority,
+        "whole": "ann ${env(HOME)} \ufffd",
+        "nested": [{"deep": 'a \r\n\0"} b'}, "${header(x-user)}", 7, None],
+        "known": "ab",
+    }
+    payload = case.get("read-templates").json()["payload"]
+    assert (payload["whole"], payload["nested"][0]["deep"]) == ("", "a NONE b")
+
+
 def test_first_phase_finds_no_state_first_attempt_and_a_draft(case: Case) -> None:
     seen = read(case)
     assert (seen["state"], seen["attempt"], seen["status"]) == ({}, 1, 200)
