@@ -60,7 +60,7 @@ format: $(INSTALLED)  ## rewrite the sources in the project's style
 	$(BIN)/ruff format .
 	$(GO)fmt -w $(GO_MODULES)
 
-bench: $(BUILT)  ## measure against other proxies, in one run (needs wrk, nginx, haproxy)
+bench: $(BUILT)  ## measure against other proxies, in one run (needs wrk, h2load, nginx, haproxy)
 	$(BIN)/python benches/load/run.py
 
 bench-native: $(BUILT)  ## measure what native plugins in C, Rust and Go add to a request (needs wrk, nginx, go)

@@ -35,7 +35,9 @@ class Ports:
 
     own: int
     origin: int
-    broker: int = 0
+    http2: int
+    """For HTTP/2 with prior knowledge: not every engine tells it from HTTP/1.1 on one port."""
+    broker: int
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Running:
     """A started engine."""
 
     port: int
+    http2: int
     processes: dict[str, Process]
     """By role; the one whose CPU the table shows is `proxy`."""
 
@@ -100,12 +103,12 @@ def start_stale_origin(processes: Processes, core: int) -> tuple[Process, int]:
 def start_nginx(processes: Processes, engine: Engine, ports: Ports, core: int) -> dict[str, Process]:
     large = "proxy_buffers 16 64k; proxy_busy_buffers_size 256k;"
     buffers = large if "buffers" in engine.options else ""
-    config = write("nginx.conf", port=ports.own, origin=ports.origin, buffers=buffers)
+    config = write("nginx.conf", port=ports.own, http2=ports.http2, origin=ports.origin, buffers=buffers)
     return {"proxy": processes.start(engine.name, nginx_command(config), core)}
 
 
 def start_haproxy(processes: Processes, engine: Engine, ports: Ports, core: int) -> dict[str, Process]:
-    config = write("haproxy.cfg", port=ports.own, origin=ports.origin)
+    config = write("haproxy.cfg", port=ports.own, http2=ports.http2, origin=ports.origin)
     return {"proxy": processes.start(engine.name, [found("haproxy"), "-db", "-f", str(config)], core)}
 
 
@@ -132,7 +135,7 @@ def start_nylon(processes: Processes, engine: Engine, ports: Ports, core: int) -
     """A gateway of one thread; `options`: entry and execution of its handler, its workers' group, or its library."""
     roles: dict[str, Process] = {}
     config: dict[str, object] = {
-        "http": [f"127.0.0.1:{ports.own}"],
+        "http": [f"127.0.0.1:{ports.own}", f"127.0.0.1:{ports.http2}"],
         "runtime": {"threads": 1},
         "services": [
             {
@@ -193,8 +196,8 @@ def start_worker(
 
 def start_engine(processes: Processes, engine: Engine, origin: int, core: int) -> Running:
     """Starts a row and checks that it forwards, and refuses where its handler has to."""
-    own, broker = free_ports(2)
-    roles = engine.start(processes, engine, Ports(own, origin, broker), core)
+    own, http2, broker = free_ports(3)
+    roles = engine.start(processes, engine, Ports(own, origin, http2, broker), core)
     roles["proxy"].wait_listening(own)
     answer = (0, b"")
     for _ in range(100):
@@ -209,7 +212,7 @@ def start_engine(processes: Processes, engine: Engine, origin: int, core: int) -
         raise Failed(f"{engine.name} answers {answer[0]} {answer[1][:200]!r}, not the origin's response")
     if engine.checks and (status := ask(own, {"x-api-key": "wrong"})[0]) != 401:
         raise Failed(f"{engine.name} answers {status} where its handler has to refuse with 401")
-    return Running(own, roles)
+    return Running(own, http2, roles)
 
 
 def ask(port: int, headers: dict[str, str]) -> tuple[int, bytes]:
@@ -231,10 +234,10 @@ def native(name: str, language: str, entry: str = "check") -> Engine:
     return Engine(f"nylon {name}", start_nylon, checks=True, scenarios=("small", "paced"), options=options)
 
 
-EVERYWHERE = ("small", "paced", "large", "connection", "stale")
+EVERYWHERE = ("small", "paced", "large", "http2", "http2-large", "connection", "stale")
 ENGINES = [
     Engine("nginx", start_nginx, scenarios=EVERYWHERE),
-    Engine("nginx 64k", start_nginx, scenarios=("large",), options={"buffers": "large"}),
+    Engine("nginx 64k", start_nginx, scenarios=("large", "http2-large"), options={"buffers": "large"}),
     Engine("haproxy", start_haproxy, scenarios=EVERYWHERE),
     Engine("nylon", start_nylon, scenarios=EVERYWHERE),
     Engine(
@@ -299,6 +302,7 @@ DEBIAN = {
     "nginx": "nginx",
     "haproxy": "haproxy",
     "wrk": "wrk",
+    "h2load": "nghttp2-client",
     "taskset": "util-linux",
     "setpriv": "util-linux",
 }
@@ -313,7 +317,7 @@ def found(program: str) -> str:
 def missing(engines: list[Engine]) -> list[str]:
     """What is not installed, each with how to get it."""
     names = {engine.name for engine in engines}
-    needed = ["wrk", "taskset", "setpriv", "nginx"] + ["haproxy"] * ("haproxy" in names)
+    needed = ["wrk", "h2load", "taskset", "setpriv", "nginx"] + ["haproxy"] * ("haproxy" in names)
     lacking = [name for name in needed if not found(name)]
     lines = libraries.lacking({engine.options.get("library", "") for engine in engines})
     if lacking:

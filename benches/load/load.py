@@ -1,12 +1,12 @@
-"""One run of wrk against one engine, and what it cost that engine."""
+"""One run of a load against one engine, and what it cost that engine."""
 
-import re
 import subprocess
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from engine import Running, found
+from clients import Client, H2load, Wrk
+from engine import Running
 from process import Failed, Processes
 
 
@@ -19,7 +19,7 @@ class Sample:
     p50_us: float
     p99_us: float
     errors: int
-    """Responses outside 2xx and 3xx, and wrk's connect, read, write and time-out errors."""
+    """Responses outside 2xx and 3xx, and connections and requests that failed."""
     cpu_us: dict[str, float]
     """CPU time per request by role."""
     busy: float
@@ -31,6 +31,10 @@ class Sample:
         return asdict(self)
 
 
+WRK = Wrk()
+H2LOAD = H2load()
+
+
 @dataclass
 class Scenario:
     """A kind of load."""
@@ -39,6 +43,7 @@ class Scenario:
     title: str
     path: str = "/shop/article"
     arguments: list[str] = field(default_factory=list)
+    client: Client = WRK
 
 
 SCENARIOS = [
@@ -49,6 +54,14 @@ SCENARIOS = [
         arguments=["-s", str(Path(__file__).parent / "peers" / "paced.lua")],
     ),
     Scenario("large", "1 MiB body", path="/large"),
+    Scenario("http2", "100 bytes over HTTP/2, eight requests at once on each connection", client=H2LOAD),
+    Scenario(
+        "http2-large",
+        "1 MiB body over HTTP/2, one request at a time on each connection",
+        path="/large",
+        arguments=["-m1"],
+        client=H2LOAD,
+    ),
     Scenario("connection", "100 bytes, a new connection per request", arguments=["-H", "Connection: close"]),
     Scenario("stale", "100 bytes, the origin silently closes pooled connections after 20 requests"),
 ]
@@ -57,56 +70,35 @@ SCENARIOS = [
 def measure(
     processes: Processes, running: Running, scenario: Scenario, connections: int, seconds: float, core: int
 ) -> Sample:
-    """Drives one engine with wrk for `seconds`; nothing else runs meanwhile."""
-    command = [found("wrk"), "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
-    command += ["-H", "x-api-key: k123", *scenario.arguments]
-    command += [f"http://127.0.0.1:{running.port}{scenario.path}"]
+    """Drives one engine for `seconds`; nothing else runs meanwhile."""
+    client = scenario.client
+    url = f"http://127.0.0.1:{running.http2 if client is H2LOAD else running.port}{scenario.path}"
+    command = client.command(url, connections, max(1, round(seconds)), scenario.arguments)
     before = {role: process.cpu_seconds() for role, process in running.processes.items()}
     started = time.monotonic()
-    wrk = processes.start("wrk", command, core)
-    wrk.log.write_bytes(b"")
+    load = processes.start(client.program, command, core)
+    load.log.write_bytes(b"")
     try:
-        wrk.popen.wait(seconds + 30)
+        load.popen.wait(seconds + 30)
     except subprocess.TimeoutExpired:
-        raise Failed(f"wrk does not end: {' '.join(command)}") from None
+        raise Failed(f"{client.program} does not end: {' '.join(command)}") from None
     elapsed = time.monotonic() - started
     used = {role: process.cpu_seconds() - before[role] for role, process in running.processes.items()}
-    processes.stop(wrk)
-    output = wrk.last_words()
+    processes.stop(load)
+    output = load.last_words()
     for process in running.processes.values():
         process.check_alive()
-    counted = re.search(r"(\d+) requests in", output)
-    if wrk.popen.returncode != 0 or counted is None:
-        raise Failed(f"wrk failed with code {wrk.popen.returncode}:\n{output}")
-    requests = int(counted[1])
-    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
-    broken = re.search(r"Socket errors: (.*)", output)
-    errors = int(refused[1]) if refused else 0
-    errors += sum(int(number) for number in re.findall(r"\d+", broken[1])) if broken else 0
+    report = client.read(output)
+    if load.popen.returncode != 0 or report is None:
+        raise Failed(f"{client.program} failed with code {load.popen.returncode}:\n{output}")
     return Sample(
-        requests=requests,
-        rps=float(number(r"Requests/sec:\s+([\d.]+)", output)),
-        p50_us=microseconds(number(r"^\s+50%\s+(\S+)", output)),
-        p99_us=microseconds(number(r"^\s+99%\s+(\S+)", output)),
-        errors=errors,
-        cpu_us={role: seconds * 1e6 / max(1, requests) for role, seconds in used.items()},
+        requests=report.requests,
+        rps=report.rps,
+        p50_us=report.p50_us,
+        p99_us=report.p99_us,
+        errors=report.errors,
+        cpu_us={role: seconds * 1e6 / max(1, report.requests) for role, seconds in used.items()},
         busy=used["proxy"] / elapsed,
         resident_mib=running.processes["proxy"].resident_bytes() / (1 << 20),
-        details="; ".join(match[0] for match in (refused, broken) if match),
+        details=report.details,
     )
-
-
-def number(pattern: str, output: str) -> str:
-    """The one figure that `pattern` captures in wrk's report."""
-    match = re.search(pattern, output, re.MULTILINE)
-    if match is None:
-        raise Failed(f"cannot read wrk's report ({pattern}):\n{output}")
-    return match[1]
-
-
-def microseconds(text: str) -> float:
-    """wrk's `1.23ms` as microseconds."""
-    match = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text)
-    if match is None:
-        raise Failed(f"cannot read wrk's time {text!r}")
-    return float(match[1]) * {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}[match[2]]

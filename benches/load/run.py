@@ -1,9 +1,9 @@
 """Measures Nylon against other proxies, all in one run: `make bench`, or `python benches/load/run.py --help`.
 
-Each engine has one core to itself and stays up for the whole run; wrk and the origin share the other core. Rounds
-are interleaved (every engine once, then every engine again) with one wrk at a time, so that whatever disturbs the
-machine disturbs all of them. The figure that counts is the CPU time per request of the proxy's own process:
-throughput on a shared loopback says as much of wrk as of the proxy.
+Each engine has one core to itself and stays up for the whole run; the client (wrk, h2load) and the origin share the
+other core. Rounds are interleaved (every engine once, then every engine again) with one client at a time, so that
+whatever disturbs the machine disturbs all of them. The figure that counts is the CPU time per request of the proxy's
+own process: throughput on a shared loopback says as much of the client as of the proxy.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = [engine.name for engine in ENGINES]
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5, help="of one run of wrk")
+    parser.add_argument("--seconds", type=float, default=5, help="of one run of a client")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument(
         "--quick", action="store_true", help="one round of one second each: does it all work?"
