@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.configs import Config, gateway_config
+from support.https import Site
 from support.origin import Origin
 from support.processes import GatewayProcess, Start
 from xdist.scheduler import LoadScopeScheduling
@@ -63,3 +64,11 @@ def plain() -> Iterator[tuple[GatewayProcess, Origin]]:
     """A gateway that forwards everything, and the origin behind it; shared by the tests of a file."""
     with Origin() as origin, GatewayProcess(gateway_config(origin.address)) as gateway:
         yield gateway, origin
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayProcess, Origin, Site]]:
+    """The same over TLS only, and the site whose certificate it shows."""
+    site = Site(tmp_path_factory.mktemp("site"))
+    with Origin() as origin, GatewayProcess(gateway_config(origin.address, **site.sections)) as gateway:
+        yield gateway, origin, site

@@ -6,6 +6,7 @@ import re
 import subprocess
 
 from support.golang import tool
+from support.https import Site
 from support.origin import Origin
 from support.processes import GatewayProcess
 
@@ -33,3 +34,8 @@ def h2spec(gateway: GatewayProcess, *options: str) -> None:
 def test_a_plain_listener_passes_every_case(plain: tuple[GatewayProcess, Origin]) -> None:
     gateway, _ = plain
     h2spec(gateway)
+
+
+def test_a_listener_with_tls_passes_every_case(secure: tuple[GatewayProcess, Origin, Site]) -> None:
+    gateway, _, _ = secure
+    h2spec(gateway, "--tls", "--insecure")
