@@ -121,7 +121,14 @@ impl Flow {
 
     /// Runs `response_body_filter` as far as it comes before the head, and makes the response.
     async fn body_phase(mut self: Box<Self>, service: Option<ServiceBody>) -> Response<OutBody> {
+        let filters = self.owed(Phase::ResponseBodyFilter);
         if self.has_no_body() {
+            let deciding =
+                filters.into_iter().filter(|index| self.body_use(*index) == BodyUse::ByChunkIfWanted);
+            let encoded = match self.wanting(deciding.collect()).await {
+                Ok(wanting) => !wanting.is_empty(),
+                Err(answer) => return self.answer_instead(answer),
+            };
             // What a handler would write is wanted by nobody, which its next write tells it.
             let service = service.filter(|body| !body.is_handlers());
             // What the head says of the body (a HEAD's or a 304's content-length) stays the service's word.
@@ -132,6 +139,7 @@ impl Flow {
             let length = self.exchange().response_body.bytes().map(Bytes::len);
             if let Some(length) = length
                 && self.client_method == Method::HEAD
+                && !encoded
             {
                 self.exchange_mut().response.headers.insert(header::CONTENT_LENGTH, length.into());
             }
@@ -141,14 +149,13 @@ impl Flow {
             };
         }
         let touched = self.rule().links.iter().any(|link| link.handles(Phase::ResponseFilter));
-        let filters = self.owed(Phase::ResponseBodyFilter);
         let source = match (&self.exchange().response_body, service) {
             (ResponseBody::Streaming, service) => Source { prefix: None, service },
             (body, _) => Source { prefix: body.bytes().cloned(), service: None },
         };
         let uses: Vec<BodyUse> = filters.iter().map(|index| self.body_use(*index)).collect();
         let asked_first = uses.iter().take_while(|&&uses| uses == BodyUse::OnDemand).count();
-        if uses[asked_first..].iter().all(|&uses| uses == BodyUse::ByChunk) {
+        if uses[asked_first..].iter().all(|&uses| uses.is_by_chunk()) {
             let mut asked = filters;
             let by_chunk = asked.split_off(asked_first);
             return self.filter_on_demand(source, asked, by_chunk, touched).await;
@@ -211,6 +218,10 @@ impl Flow {
                 Verdict::Fail(kind) => return self.answer_instead(respond::plugin_failure(kind)),
             }
         }
+        let by_chunk = match self.wanting(by_chunk).await {
+            Ok(wanting) => wanting,
+            Err(answer) => return self.answer_instead(answer),
+        };
         if !by_chunk.is_empty() || source.prefix.is_some() && source.service.is_some() {
             self.drop_framing();
             return self.respond_filtered(source, by_chunk);
@@ -227,6 +238,28 @@ impl Flow {
                 self.respond(OutBody::full(prefix.unwrap_or_default()))
             }
         }
+    }
+
+    /// Lets those filters that take a body by chunk if they want to decide by the head. What comes back are those that take
+    /// it, in their order.
+    async fn wanting(&mut self, by_chunk: Vec<usize>) -> Result<Vec<usize>, ErrorAnswer> {
+        let mut wanting = Vec::with_capacity(by_chunk.len());
+        for index in by_chunk {
+            if self.body_use(index) == BodyUse::ByChunk {
+                wanting.push(index);
+                continue;
+            }
+            let verdict = self.call(index, Phase::ResponseBodyFilter).await;
+            if self.takes_chunks(index) {
+                wanting.push(index);
+            }
+            match verdict {
+                Verdict::Next => {}
+                Verdict::End => break,
+                Verdict::Fail(kind) => return Err(respond::plugin_failure(kind)),
+            }
+        }
+        Ok(wanting)
     }
 
     /// Ends an exchange whose body broke off before its head was sent.
@@ -246,17 +279,18 @@ impl Flow {
     /// Takes a whole body through the filters. A streaming one among them gets it by chunk all the same.
     async fn filter_whole(&mut self, mut bytes: Bytes, filters: &[usize]) -> Bytes {
         for &index in filters {
-            let verdict = if self.body_use(index) == BodyUse::ByChunk {
-                let mut chunk = Chunk { data: bytes, end_of_stream: true };
-                let verdict = self.filter_pieces(index, &mut chunk).await;
-                bytes = chunk.data;
-                verdict
-            } else {
+            let mut verdict = Verdict::Next;
+            let by_chunk = self.body_use(index) == BodyUse::ByChunk;
+            if !by_chunk {
                 self.exchange_mut().response_body = ResponseBody::Read(bytes.clone());
-                let verdict = self.call(index, Phase::ResponseBodyFilter).await;
+                verdict = self.call(index, Phase::ResponseBodyFilter).await;
                 bytes = self.exchange().response_body.bytes().cloned().unwrap_or(bytes);
-                verdict
-            };
+            }
+            if by_chunk || self.takes_chunks(index) && matches!(verdict, Verdict::Next) {
+                let mut chunk = Chunk { data: bytes, end_of_stream: true };
+                verdict = self.filter_pieces(index, &mut chunk).await;
+                bytes = chunk.data;
+            }
             match verdict {
                 Verdict::Next => {}
                 Verdict::End => break,

@@ -221,6 +221,8 @@ impl Flow {
             if last || !matches!(verdict, Verdict::Next) || !self.is_sound(index) {
                 break verdict;
             }
+            // A filter that works on this thread has had its turn: other exchanges come first.
+            tokio::task::yield_now().await;
         };
         // What the filter did not see goes on as it is: it has ended, or its failure is passed over.
         filtered.push(rest);

@@ -124,6 +124,11 @@ impl Flow {
         self.parts[index].skipped
     }
 
+    /// Whether the link has decided to take the chunks of the body.
+    pub(super) fn takes_chunks(&self, index: usize) -> bool {
+        self.parts[index].session.takes_chunks
+    }
+
     /// Runs `request_filter` over the chain.
     pub(super) async fn request_phase(&mut self) -> Verdict {
         for index in 0..self.parts.len() {

@@ -118,12 +118,21 @@ pub enum BodyUse {
     ByChunk,
     /// Only where it asks for it, whole then. A body that it neither reads nor replaces streams past untouched.
     OnDemand,
+    /// By chunk, where it wants to. It is called once with no chunk, after every filter that may change the head, and may
+    /// change it itself; then [`Session::takes_chunks`] says whether the chunks are to follow. For `HEAD` and 304, of
+    /// which the head is all, that call is the only one.
+    ByChunkIfWanted,
 }
 
 impl BodyUse {
     /// For those that know the first two only.
     pub fn by_chunk(stream: bool) -> BodyUse {
         if stream { BodyUse::ByChunk } else { BodyUse::Whole }
+    }
+
+    /// Whether the body goes by in chunks, if it is looked at.
+    pub fn is_by_chunk(self) -> bool {
+        matches!(self, BodyUse::ByChunk | BodyUse::ByChunkIfWanted)
     }
 }
 
@@ -167,6 +176,8 @@ pub struct Session {
     pub state: Bytes,
     /// Whatever the host keeps for the session.
     pub slot: Option<Box<dyn Any + Send>>,
+    /// The chunks of the response's body are wanted: see [`BodyUse::ByChunkIfWanted`].
+    pub takes_chunks: bool,
 }
 
 /// A response's body that its handler is still writing. It is pulled, so the client's pace holds the handler back;
