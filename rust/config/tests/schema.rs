@@ -39,6 +39,17 @@ fn inner(schema: &Value) -> Option<(&str, Shape)> {
     section(&schema["additionalProperties"]).map(|name| (name, (|value| json!({ "chosen": value })) as Shape))
 }
 
+/// Calls `visit` for each section of a built-in's payload.
+fn walk_payloads(schema: &Value, visit: &mut Visit<'_>) {
+    for rule in schema["$defs"]["Middleware"]["allOf"].as_array().expect("what each payload may hold") {
+        let plugin = &rule["if"]["properties"]["plugin"]["const"];
+        let (section, _) = inner(&rule["then"]["properties"]["payload"]).expect("a section");
+        let wrap =
+            |value: Value| json!({ "middleware_groups": { "g": [{ "plugin": plugin, "payload": value }] } });
+        walk(schema, section, &wrap, 0, visit);
+    }
+}
+
 /// Calls `visit` for each section that can be reached: its name, its schema, and how a value gets into its place.
 fn walk(schema: &Value, name: &str, wrap: &dyn Fn(Value) -> Value, depth: usize, visit: &mut Visit<'_>) {
     let section = schema["$defs"][name]["properties"].as_object().expect("a section has properties");
@@ -56,11 +67,17 @@ fn walk(schema: &Value, name: &str, wrap: &dyn Fn(Value) -> Value, depth: usize,
     }
 }
 
+/// The same for all of the configuration, payloads included.
+fn walk_all(schema: &Value, visit: &mut Visit<'_>) {
+    walk(schema, "Root", &|value| value, 0, visit);
+    walk_payloads(schema, visit);
+}
+
 #[test]
 fn every_key_of_the_schema_is_read_and_no_other() {
     let schema = nylon_config::json_schema();
     let mut sections = 0;
-    walk(&schema, "Root", &|value| value, 0, &mut |name, section, wrap| {
+    walk_all(&schema, &mut |name, section, wrap| {
         sections += 1;
         for key in section.keys() {
             let found = reasons(&wrap(json!({ key: null })));
@@ -75,7 +92,7 @@ fn every_key_of_the_schema_is_read_and_no_other() {
 #[test]
 fn what_the_schema_requires_is_required() {
     let schema = nylon_config::json_schema();
-    walk(&schema, "Root", &|value| value, 0, &mut |name, _, wrap| {
+    walk_all(&schema, &mut |name, _, wrap| {
         let found = reasons(&wrap(json!({})));
         for key in
             schema["$defs"][name]["required"].as_array().into_iter().flatten().filter_map(Value::as_str)
@@ -92,7 +109,7 @@ fn what_the_schema_requires_is_required() {
 fn every_word_of_the_schema_is_known_and_no_other() {
     let schema = nylon_config::json_schema();
     let mut words = 0;
-    walk(&schema, "Root", &|value| value, 0, &mut |name, section, wrap| {
+    walk_all(&schema, &mut |name, section, wrap| {
         for (key, property) in section {
             let Some(choices) = property["enum"].as_array() else { continue };
             for choice in choices {
@@ -118,7 +135,7 @@ fn every_word_of_the_schema_is_known_and_no_other() {
 fn defaults_of_the_schema_are_values_that_may_be_written() {
     let schema = nylon_config::json_schema();
     let mut defaults = 0;
-    walk(&schema, "Root", &|value| value, 0, &mut |name, section, wrap| {
+    walk_all(&schema, &mut |name, section, wrap| {
         for (key, property) in section {
             let default = &property["default"];
             if default.is_null() {
@@ -134,27 +151,40 @@ fn defaults_of_the_schema_are_values_that_may_be_written() {
 
 const MANUAL: &str = "../../docs/config.md";
 
+/// Asserts that the manual has a row for each key of a section, its words and its defaults.
+fn assert_explained(manual: &str, name: &str, section: &Map<String, Value>) {
+    for (key, property) in section {
+        let row = manual.lines().find(|line| line.starts_with("| ") && line.contains(&format!("`{key}`")));
+        assert!(row.is_some(), "{name}.{key} is not in the manual");
+        let words = [&property["enum"], &property["items"]["enum"]];
+        for word in words.into_iter().filter_map(Value::as_array).flatten().filter_map(Value::as_str) {
+            assert!(manual.contains(&format!("`{word}`")), "{name}.{key}: `{word}` is not in the manual");
+        }
+        let default = match &property["default"] {
+            Value::Number(number) => number.to_string(),
+            _ => continue,
+        };
+        let rows = manual.lines().filter(|line| line.starts_with(&format!("| `{key}`")));
+        assert!(
+            rows.into_iter().any(|row| row.contains(&format!("| {default} |"))),
+            "{name}.{key}: the default {default} is not in the manual"
+        );
+    }
+}
+
 #[test]
 fn the_manual_names_every_key_every_word_and_every_default() {
     let manual = fs::read_to_string(MANUAL).expect("the manual");
     let schema = nylon_config::json_schema();
     walk(&schema, "Root", &|value| value, 0, &mut |name, section, _| {
-        for (key, property) in section {
-            let row =
-                manual.lines().find(|line| line.starts_with("| ") && line.contains(&format!("`{key}`")));
-            assert!(row.is_some(), "{name}.{key} is not in the manual");
-            for word in property["enum"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                assert!(manual.contains(&format!("`{word}`")), "{name}.{key}: `{word}` is not in the manual");
-            }
-            if let Some(default) = property["default"].as_u64() {
-                let rows = manual.lines().filter(|line| line.starts_with(&format!("| `{key}`")));
-                assert!(
-                    rows.into_iter().any(|row| row.contains(&format!("| {default} |"))),
-                    "{name}.{key}: the default {default} is not in the manual"
-                );
-            }
-        }
+        assert_explained(&manual, name, section)
     });
+    let built_ins = fs::read_to_string("../../docs/built-ins.md").expect("the manual of built-ins");
+    walk_payloads(&schema, &mut |name, section, _| assert_explained(&built_ins, name, section));
+    for rule in schema["$defs"]["Middleware"]["allOf"].as_array().into_iter().flatten() {
+        let name = rule["if"]["properties"]["plugin"]["const"].as_str().expect("a name");
+        assert!(built_ins.contains(&format!("\n## {name}\n")), "{name} has no section in the manual");
+    }
 }
 
 #[test]

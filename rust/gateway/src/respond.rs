@@ -38,6 +38,9 @@ pub const RESPONSE_TOO_LARGE: ErrorAnswer =
 /// The service broke off inside a body that was being read for a filter.
 pub const UPSTREAM_BROKE: ErrorAnswer =
     ErrorAnswer { status: StatusCode::BAD_GATEWAY, text: "the upstream broke off its response" };
+/// A page of a site that is not among those allowed.
+pub const OTHER_ORIGIN: ErrorAnswer =
+    ErrorAnswer { status: StatusCode::FORBIDDEN, text: "the origin is not allowed" };
 /// The task of an exchange panicked.
 pub const PANICKED: ErrorAnswer =
     ErrorAnswer { status: StatusCode::INTERNAL_SERVER_ERROR, text: "internal error" };

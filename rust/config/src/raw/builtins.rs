@@ -7,10 +7,22 @@ use serde_json::{Map, Value};
 
 use crate::{read::Read, report::Report, tree::Node};
 
+/// Bodies that travel smaller.
+mod compress;
+/// Pages of other sites.
+mod cors;
 /// Fields of a head that are set, added and removed.
 mod headers;
+/// Answers that lead elsewhere.
+mod redirect;
+/// The name of a request.
+mod request_id;
 
+pub(crate) use compress::*;
+pub(crate) use cors::*;
 pub(crate) use headers::*;
+pub(crate) use redirect::*;
+pub(crate) use request_id::*;
 
 macro_rules! builtins {
     ($( $(#[doc = $about:literal])* $name:ident($settings:ty), )+) => {
@@ -42,6 +54,16 @@ macro_rules! builtins {
 builtins! {
     /// Changes what the service gets.
     RequestHeaderModifier(HeaderModifier),
+    /// Changes what the client gets.
+    ResponseHeaderModifier(HeaderModifier),
+    /// Lets pages of other sites read responses.
+    Cors(Cors),
+    /// Sends the client elsewhere.
+    Redirect(Redirect),
+    /// Names the request to the service and the client.
+    RequestId(RequestId),
+    /// Compresses responses.
+    Compress(Compress),
 }
 
 impl Builtin {

@@ -1,9 +1,19 @@
 //! Built-ins: from their payload as written to their settings as run.
 
+use nylon_core::Phase;
+
 use crate::{plan, raw, report::Report};
 
+/// Media types and levels.
+mod compress;
+/// Origins.
+mod cors;
 /// Fields of a head.
 mod headers;
+/// Targets.
+mod redirect;
+/// The name of a request.
+mod request_id;
 
 /// What a built-in does. `None`: something is wrong with it, and reported.
 pub(super) fn builtin(written: &raw::Builtin, report: &mut Report<'_>) -> Option<plan::Builtin> {
@@ -11,6 +21,41 @@ pub(super) fn builtin(written: &raw::Builtin, report: &mut Report<'_>) -> Option
     match written {
         raw::Builtin::RequestHeaderModifier(written) => {
             headers::changes(written, report).map(RequestHeaderModifier)
+        }
+        raw::Builtin::ResponseHeaderModifier(written) => {
+            headers::changes(written, report).map(ResponseHeaderModifier)
+        }
+        raw::Builtin::Cors(written) => cors::cors(written, report).map(Cors),
+        raw::Builtin::Redirect(written) => redirect::redirect(written, report).map(Redirect),
+        raw::Builtin::RequestId(written) => request_id::request_id(written, report).map(RequestId),
+        raw::Builtin::Compress(written) => compress::compress(written, report).map(Compress),
+    }
+}
+
+/// What makes no sense in the `per_phase` of a built-in.
+pub(super) fn check_policies(builtin: &plan::Builtin, written: &raw::PerPhase, report: &mut Report<'_>) {
+    for (phase, policy) in [
+        (Phase::RequestFilter, &written.request_filter),
+        (Phase::ResponseFilter, &written.response_filter),
+        (Phase::ResponseBodyFilter, &written.response_body_filter),
+        (Phase::Logging, &written.logging),
+    ] {
+        let Some(policy) = policy else { continue };
+        if !builtin.phases().contains(phase) {
+            report.warn(
+                policy.place,
+                format!("`{}` is not called in `{phase}`: this has no effect", builtin.name()),
+            );
+        }
+        if let (plan::Builtin::Compress(_), Phase::ResponseBodyFilter, Some(on_error)) =
+            (builtin, phase, &policy.on_error)
+            && on_error.value == raw::OnError::Continue
+        {
+            report.error_help(
+                on_error.place,
+                "a body of which half is compressed is no body: it cannot go on after a failure",
+                "leave it at `fail`",
+            );
         }
     }
 }

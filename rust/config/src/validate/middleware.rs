@@ -211,12 +211,14 @@ fn built_in(plugin: &Text, item: &raw::Middleware, report: &mut Report<'_>) -> O
     let written = raw::Builtin::read(&plugin.value, &payload, report);
     let builtin = written.and_then(|written| builtins::builtin(&written, report));
     let mut per_phase = policy::defaults();
+    let builtin = builtin?;
     if let Some(written) = &item.per_phase {
         policy::check(written, false, report);
+        builtins::check_policies(&builtin, written, report);
         policy::apply(&mut per_phase, written);
     }
     Some(Middleware {
-        handler: Handler::Builtin(builtin?),
+        handler: Handler::Builtin(builtin),
         payload: plan::Payload::nil(),
         per_phase,
         when: Vec::new(),

@@ -194,18 +194,20 @@ fn path_rule(
 
 /// The methods as requests have them.
 pub(super) fn methods(texts: &[Text], report: &mut Report<'_>) -> Vec<http::Method> {
-    let mut methods = Vec::new();
-    for text in texts {
-        let upper = text.value.to_ascii_uppercase();
-        match http::Method::from_bytes(text.value.as_bytes()) {
-            Ok(method) if upper == text.value => methods.push(method),
-            Ok(_) => report.error_help(
-                text.place,
-                format!("no request has the method `{}`", text.value),
-                format!("methods are in capitals: `{upper}`"),
-            ),
-            Err(_) => report.error(text.place, format!("`{}` is no method", text.value)),
-        }
+    texts.iter().filter_map(|text| method(text, report)).collect()
+}
+
+/// A method, as requests have it.
+pub(super) fn method(text: &Text, report: &mut Report<'_>) -> Option<http::Method> {
+    let upper = text.value.to_ascii_uppercase();
+    match http::Method::from_bytes(text.value.as_bytes()) {
+        Ok(method) if upper == text.value => return Some(method),
+        Ok(_) => report.error_help(
+            text.place,
+            format!("no request has the method `{}`", text.value),
+            format!("methods are in capitals: `{upper}`"),
+        ),
+        Err(_) => report.error(text.place, format!("`{}` is no method", text.value)),
     }
-    methods
+    None
 }

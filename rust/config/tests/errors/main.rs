@@ -4,8 +4,10 @@ use std::path::Path;
 
 use nylon_config::ConfigErrors;
 
-/// Routes, paths and middleware.
+/// The gateway's own plugins.
+mod builtins;
 mod conditions;
+/// Routes, paths and middleware.
 mod routing;
 /// Listeners, services, plugins and brokers.
 mod targets;

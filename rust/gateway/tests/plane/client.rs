@@ -8,10 +8,29 @@ pub(crate) struct Client {
     reader: BufReader<TcpStream>,
 }
 
+/// The chunks of a response, one by one.
+pub(crate) struct Chunks<'a> {
+    client: &'a mut Client,
+    pub(crate) head: String,
+}
+
+impl Chunks<'_> {
+    /// The next chunk; none at the body's end.
+    pub(crate) fn next(&mut self) -> Option<Vec<u8>> {
+        let size = usize::from_str_radix(&self.client.line().expect("a line"), 16).expect("a chunk's size");
+        let mut chunk = vec![0; size];
+        self.client.reader.read_exact(&mut chunk).expect("a chunk");
+        assert_eq!(self.client.line().expect("the chunk's end"), "");
+        (size > 0).then_some(chunk)
+    }
+}
+
 /// A response as it came.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
+    /// The status line.
+    pub(crate) first: String,
     pub(crate) version: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
@@ -58,6 +77,16 @@ impl Client {
         self.try_response(false).expect("a response")
     }
 
+    /// The next response, whose body comes in chunks.
+    pub(crate) fn chunks(&mut self) -> Chunks<'_> {
+        let mut head = String::new();
+        while !head.ends_with("\n\n") {
+            head += &self.line().expect("a head");
+            head.push('\n');
+        }
+        Chunks { client: self, head }
+    }
+
     pub(crate) fn head_response(&mut self) -> Response {
         self.try_response(true).expect("a response")
     }
@@ -84,7 +113,8 @@ impl Client {
             let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("a field: {line:?}"));
             headers.push((name.to_owned(), value.to_owned()));
         }
-        let mut response = Response { status, version: version.to_owned(), headers, body: Vec::new() };
+        let version = version.to_owned();
+        let mut response = Response { status, first, version, headers, body: Vec::new() };
         if to_head || status < 200 || status == 204 || status == 304 {
             return Ok(response);
         }

@@ -52,7 +52,7 @@ fn fields(
 }
 
 /// The name of a field that a configuration may change.
-fn changeable(text: &Text, report: &mut Report<'_>) -> Option<HeaderName> {
+pub(super) fn changeable(text: &Text, report: &mut Report<'_>) -> Option<HeaderName> {
     let name = field_name(text, report)?;
     if OF_THE_CONNECTION.contains(&name) {
         report.error(

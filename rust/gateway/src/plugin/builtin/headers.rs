@@ -1,14 +1,14 @@
-//! `RequestHeaderModifier`: fields of a head are removed, set and added.
+//! `RequestHeaderModifier` and `ResponseHeaderModifier`: fields of a head are removed, set and added.
 //!
 //! All values are rendered before the first change is made, so that a template sees the request as it came, and a value
 //! that is no value leaves the head alone. Values that no request has a part in are made into operations once.
 
-use super::{apply, failed, rendered_value};
-use crate::plugin::{BodyUse, EntryTraits, Pending, PhaseCall, PluginEntry};
+use super::{apply, failed, heads_only, rendered_value};
+use crate::plugin::{EntryTraits, Pending, PhaseCall, PluginEntry};
 use http::{HeaderName, HeaderValue};
 use nylon_config::plan::HeaderChanges;
 use nylon_core::template::Template;
-use nylon_core::{Exchange, Op, Phase, PhaseMask};
+use nylon_core::{Exchange, Op, Outcome, Phase, PhaseMask};
 
 pub(super) struct HeaderModifier {
     phase: Phase,
@@ -34,6 +34,11 @@ impl HeaderModifier {
     pub(super) fn of_requests(changes: &HeaderChanges) -> HeaderModifier {
         let (set, add) = (Op::SetRequestHeader, Op::AddRequestHeader);
         HeaderModifier::new(changes, Phase::RequestFilter, Op::RemoveRequestHeader, set, add)
+    }
+
+    pub(super) fn of_responses(changes: &HeaderChanges) -> HeaderModifier {
+        let (set, add) = (Op::SetResponseHeader, Op::AddResponseHeader);
+        HeaderModifier::new(changes, Phase::ResponseFilter, Op::RemoveResponseHeader, set, add)
     }
 
     fn new(
@@ -80,8 +85,7 @@ impl Change {
 
 impl PluginEntry for HeaderModifier {
     fn traits(&self) -> EntryTraits {
-        let phases = PhaseMask::NONE.with(self.phase);
-        EntryTraits { phases, request_body: false, response_body: BodyUse::OnDemand }
+        heads_only(PhaseMask::NONE.with(self.phase))
     }
 
     fn keeps_sessions(&self) -> bool {
@@ -90,12 +94,12 @@ impl PluginEntry for HeaderModifier {
 
     fn call<'a>(&'a self, call: PhaseCall<'a>) -> Pending<'a> {
         match &self.changes {
-            Changes::Constant(ops) => apply(call, ops),
+            Changes::Constant(ops) => apply(call, ops, Outcome::Next),
             Changes::Rendered(changes) => {
                 let ops: Result<Vec<Op>, String> =
                     changes.iter().map(|change| change.op(&call.exchange)).collect();
                 match ops {
-                    Ok(ops) => apply(call, &ops),
+                    Ok(ops) => apply(call, &ops, Outcome::Next),
                     Err(why) => failed(call.exchange, why),
                 }
             }

@@ -1,4 +1,4 @@
-//! `RequestHeaderModifier`.
+//! `RequestHeaderModifier` and `ResponseHeaderModifier`.
 
 use super::{through, values};
 use crate::origin::Origin;
@@ -46,4 +46,37 @@ fn a_value_comes_from_the_request_as_it_was_and_cannot_bring_a_field_of_its_own(
         assert_eq!((response.status, response.text().contains("plugin error")), (500, true));
     }
     assert_eq!(origin.requests(), 1);
+}
+
+#[test]
+fn a_client_gets_the_fields_that_were_set_added_and_not_removed_also_of_errors() {
+    let origin = Origin::start(|connection| {
+        while let Some(request) = connection.request()? {
+            if request.starts_with("GET /broken") {
+                return Ok(());
+            }
+            connection.write(
+                "HTTP/1.1 200 OK\r\nServer: secret\r\nX-Frame: allow\r\nLink: a\r\nContent-Length: 2\r\n\r\nok",
+            )?;
+        }
+        Ok(())
+    });
+    let gateway = through(
+        &origin,
+        "      - plugin: ResponseHeaderModifier
+        payload:
+          set: {x-frame: deny, x-for: '${header(x-who)}'}
+          add: [{name: link, value: b}]
+          remove: [server]",
+    );
+    let mut client = gateway.connect();
+    let response = client.send("GET / HTTP/1.1\r\nHost: a\r\nX-Who: me\r\n\r\n").response();
+    assert_eq!((response.status, response.text()), (200, "ok"));
+    assert_eq!((response.header("x-frame"), response.header("x-for")), (Some("deny"), Some("me")));
+    assert_eq!(response.header("server"), None);
+    let links: Vec<_> = response.headers.iter().filter(|(name, _)| name == "link").collect();
+    assert_eq!(links.len(), 2);
+    assert_eq!(response.header("content-length"), Some("2"));
+    let response = client.get("/broken");
+    assert_eq!((response.status, response.header("x-frame")), (502, Some("deny")));
 }

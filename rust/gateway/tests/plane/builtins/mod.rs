@@ -1,6 +1,11 @@
 //! Plugins of the gateway's own: what they do to a request and its response.
 
+mod compress;
+mod cors;
 mod headers;
+mod manual;
+mod redirect;
+mod request_id;
 
 use crate::Gateway;
 use crate::origin::Origin;
