@@ -5,7 +5,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use nylon_core::{
-    Call, Exchange, Op, Outcome, Phase, PhaseMask, RequestFacts, RequestHead, RequestId, Scheme, TargetPart,
+    Call, Exchange, Op, Outcome, Params, Phase, PhaseMask, RequestFacts, RequestHead, RequestId, Scheme,
+    TargetPart,
 };
 use nylon_wire::{CallId, CallMeta, EntryShape, Reply, SessionId, encode_call, limits};
 use std::time::{Duration, SystemTime};
@@ -37,7 +38,7 @@ fn padded_exchange(padding: usize) -> Exchange {
         host: "shop.example.com".parse().expect("authority"),
         client_ip: [192, 0, 2, 1].into(),
         received_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
-        params: [].into(),
+        params: Params::default(),
     };
     let mut headers = HeaderMap::new();
     for (name, value) in HEADERS {

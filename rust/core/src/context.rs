@@ -300,6 +300,7 @@ impl Context {
 mod tests {
     use super::*;
     use crate::head::{RequestFacts, RequestId, Scheme, TargetPart};
+    use crate::params::Params;
     use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 
     fn exchange() -> Box<Exchange> {
@@ -309,7 +310,7 @@ mod tests {
             host: "example.com".parse().expect("authority"),
             client_ip: [127, 0, 0, 1].into(),
             received_at: std::time::SystemTime::UNIX_EPOCH,
-            params: [].into(),
+            params: Params::default(),
         };
         let request = RequestHead {
             method: Method::GET,

@@ -2,13 +2,13 @@
 //! path and query apart, because plugins replace one without the other; both are already checked, so that
 //! joining them cannot fail later.
 
+use crate::params::Params;
 use bytes::Bytes;
 use http::header::AsHeaderName;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 /// Longest path, and longest query, in bytes. Their sum stays under what a `PathAndQuery` holds.
@@ -167,9 +167,6 @@ impl fmt::Debug for RequestId {
         fmt::Display::fmt(self, f)
     }
 }
-
-/// Names and values that a path pattern captured.
-pub type Params = Arc<[(Box<str>, Box<str>)]>;
 
 /// What is true of a request from its arrival to its end, whatever plugins do to its head.
 #[derive(Clone, Debug)]

@@ -9,6 +9,8 @@
 pub mod phase;
 /// Request and response heads, and the facts of a request that never change.
 pub mod head;
+/// What a path pattern captured.
+pub mod params;
 /// One request and its response on their way through the phases.
 pub mod exchange;
 /// One mutation, what each phase allows, and the only place where mutations are applied.
@@ -22,8 +24,9 @@ pub mod template;
 
 pub use context::{Call, Chunk, Context, DecisionError, Finished, StreamError};
 pub use exchange::{Exchange, RequestBody, ResponseBody, Sent};
-pub use head::{Params, RequestFacts, RequestHead, RequestId, ResponseHead, Scheme, TargetPart, joined};
+pub use head::{RequestFacts, RequestHead, RequestId, ResponseHead, Scheme, TargetPart, joined};
 pub use op::{Op, OpError};
 pub use outcome::{Decision, Failure, FailureKind, Outcome};
+pub use params::Params;
 pub use phase::{Phase, PhaseMask};
 pub use template::Template;

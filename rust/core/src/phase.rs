@@ -91,6 +91,11 @@ impl PhaseMask {
         PhaseMask(self.0 | 1 << phase.index())
     }
 
+    /// Whether a phase is in both sets.
+    pub const fn intersects(self, other: PhaseMask) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// The phases of either set.
     #[must_use]
     pub const fn union(self, other: PhaseMask) -> PhaseMask {

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, Method, Version};
 use nylon_core::template::{Hint, MAX_RENDERED, TooLong};
-use nylon_core::{Exchange, RequestFacts, RequestHead, RequestId, Scheme, TargetPart, Template};
+use nylon_core::{Exchange, Params, RequestFacts, RequestHead, RequestId, Scheme, TargetPart, Template};
 use proptest::prelude::*;
 
 fn env(name: &str) -> Option<String> {
@@ -31,7 +31,7 @@ fn exchange() -> Exchange {
         host: "shop.example:8443".parse().expect("authority"),
         client_ip: [192, 0, 2, 7].into(),
         received_at: std::time::SystemTime::UNIX_EPOCH,
-        params: [("id".into(), "a b".into())].into(),
+        params: Params::new([("id", "a b")]),
     };
     let request = RequestHead {
         method: Method::POST,

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version};
 use nylon_config::plan::{Execution, OnError, PhasePolicy, Retry};
 use nylon_core::{
-    Call, Chunk, Exchange, Failure, Finished, Op, Outcome, Phase, RequestBody, RequestFacts, RequestHead,
-    RequestId, ResponseBody, Scheme,
+    Call, Chunk, Exchange, Failure, Finished, Op, Outcome, Params, Phase, RequestBody, RequestFacts,
+    RequestHead, RequestId, ResponseBody, Scheme,
 };
 use nylon_gateway::plugin::{
     BodySource, BodyUse, Pending, PhaseCall, PluginEntry, PluginHost, ResponseStream, Session,
@@ -95,7 +95,7 @@ impl TestExchange {
                 .parse()
                 .map_err(|_| invalid(py, "the client's address is not an IP address"))?,
             received_at: SystemTime::now(),
-            params: params.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            params: Params::new(params),
         };
         let request = RequestHead {
             method: Method::GET,

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use nylon_core::head::MAX_TARGET_PART;
-use nylon_core::{Chunk, RequestFacts, RequestHead, RequestId, ResponseHead, Scheme, Sent, TargetPart};
+use nylon_core::{
+    Chunk, Params, RequestFacts, RequestHead, RequestId, ResponseHead, Scheme, Sent, TargetPart,
+};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Longest method name; none in use has more than 17 letters.
@@ -87,8 +88,8 @@ pub(crate) fn read_facts(section: &Bytes) -> Result<RequestFacts, WireError> {
             b"pm" => {
                 for _ in 0..reader.array("the path parameters", MAX_PARAMS)? {
                     pair(reader)?;
-                    let name = reader.text("a parameter's name", MAX_TARGET_PART)?.into();
-                    params.push((name, reader.text("a parameter's value", MAX_TARGET_PART)?.into()));
+                    let name = reader.text("a parameter's name", MAX_TARGET_PART)?;
+                    params.push((name, reader.text("a parameter's value", MAX_TARGET_PART)?));
                 }
             }
             _ => return Ok(false),
@@ -102,7 +103,7 @@ pub(crate) fn read_facts(section: &Bytes) -> Result<RequestFacts, WireError> {
         host: required(host, "host (f.h)")?,
         client_ip: required(ip, "client address (f.ip)")?,
         received_at: epoch.checked_add(Duration::from_nanos(at)).unwrap_or(epoch),
-        params: Arc::from(params),
+        params: Params::new(params),
     })
 }
 

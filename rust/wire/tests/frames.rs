@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use nylon_core::{
-    Call, Chunk, Exchange, Failure, FailureKind, Op, Outcome, Phase, PhaseMask, RequestBody, RequestFacts,
-    RequestHead, RequestId, ResponseBody, ResponseHead, Scheme, Sent, TargetPart,
+    Call, Chunk, Exchange, Failure, FailureKind, Op, Outcome, Params, Phase, PhaseMask, RequestBody,
+    RequestFacts, RequestHead, RequestId, ResponseBody, ResponseHead, Scheme, Sent, TargetPart,
 };
 use nylon_wire::{
     Ack, BodyFrame, BodyPart, Busy, CallFrame, CallId, CallMeta, ChunkFrame, Claim, Close, CreditFrame,
@@ -62,7 +62,7 @@ fn facts() -> impl Strategy<Value = RequestFacts> {
         any::<[u8; 4]>().prop_map(std::net::IpAddr::from),
         any::<[u8; 16]>().prop_map(std::net::IpAddr::from)
     ];
-    let param = (".{0,8}", ".{0,8}").prop_map(|(name, value)| (name.into(), value.into()));
+    let param = (".{0,8}", ".{0,8}");
     (any::<[u8; 16]>(), any::<bool>(), "[a-z]{1,9}(:80)?", ip, 0u64..1 << 62, vec(param, 0..4)).prop_map(
         |(id, tls, host, client_ip, at, params)| RequestFacts {
             id: RequestId(id),
@@ -70,7 +70,7 @@ fn facts() -> impl Strategy<Value = RequestFacts> {
             host: host.parse().expect("authority"),
             client_ip,
             received_at: SystemTime::UNIX_EPOCH + Duration::from_nanos(at),
-            params: params.into(),
+            params: Params::new(params),
         },
     )
 }

@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Version};
 use nylon_core::{
-    Call, Chunk, Exchange, Failure, FailureKind, Op, Outcome, Phase, PhaseMask, RequestBody, RequestFacts,
-    RequestHead, RequestId, Scheme, TargetPart,
+    Call, Chunk, Exchange, Failure, FailureKind, Op, Outcome, Params, Phase, PhaseMask, RequestBody,
+    RequestFacts, RequestHead, RequestId, Scheme, TargetPart,
 };
 use nylon_wire::{
     Ack, BodyFrame, Busy, CallFrame, CallId, CallMeta, ChunkFrame, Claim, Close, CreditFrame, EntryInfo,
@@ -27,7 +27,7 @@ fn exchange() -> Exchange {
         host: "example.com:8443".parse().expect("authority"),
         client_ip: [192, 0, 2, 1].into(),
         received_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
-        params: [("id".into(), "4 2".into())].into(),
+        params: Params::new([("id", "4 2")]),
     };
     let mut headers = HeaderMap::new();
     headers.append("cookie", HeaderValue::from_static("a=1"));

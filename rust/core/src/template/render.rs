@@ -109,8 +109,8 @@ impl Sent {
                     .map(|(_, value)| String::from_utf8_lossy(value))
             }
             Sent::Param(name) => {
-                let params = exchange.facts.params.iter();
-                params.into_iter().find(|(known, _)| known == name).map(|(_, value)| Cow::Borrowed(&**value))
+                let mut params = exchange.facts.params.iter();
+                params.find(|(known, _)| *known == &**name).map(|(_, value)| Cow::Borrowed(value))
             }
         }
     }

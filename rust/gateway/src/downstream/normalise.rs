@@ -14,7 +14,6 @@ use nylon_config::Plan;
 use nylon_core::head::MAX_TARGET_PART;
 use nylon_core::{Params, RequestFacts, RequestHead, RequestId, Scheme};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 /// The client address and those of the proxies before us.
@@ -25,8 +24,6 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// What an obsolete way to HTTP/2 comes with (RFC 9113, 3.1).
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-
-static NO_PARAMS: LazyLock<Params> = LazyLock::new(|| Arc::new([]));
 
 const fn bad(text: &'static str) -> ErrorAnswer {
     ErrorAnswer { status: StatusCode::BAD_REQUEST, text }
@@ -71,7 +68,7 @@ pub(super) fn normalise(
     headers.remove(header::EXPECT);
     let via = HeaderValue::from_static(if version == Version::HTTP_2 { "2 nylon" } else { "1.1 nylon" });
     let (client_ip, scheme) = forwarded(&mut headers, client, &host, &plan.trusted_proxies, via);
-    let facts = RequestFacts { id, scheme, host, client_ip, received_at, params: NO_PARAMS.clone() };
+    let facts = RequestFacts { id, scheme, host, client_ip, received_at, params: Params::default() };
     let body = ClientBody::new(body, limits.body_read_timeout, limits.max_forwarded_body_bytes);
     Ok(Arrived { facts, head: RequestHead { method, path, query, version, headers }, body, upgrade })
 }

@@ -2,7 +2,7 @@
 
 use super::body::{OutBody, Source};
 use super::flow::{Flow, Verdict};
-use super::live::{Link, LiveService};
+use super::live::{Link, LivePlan, LiveService};
 use super::service_body::{Broken, ServiceBody};
 use super::whole::{WholeBody, too_large};
 use crate::downstream::Upgrade;
@@ -11,23 +11,30 @@ use crate::respond::{self, ErrorAnswer};
 use crate::upstream::{Outgoing, forward};
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
-use nylon_core::{Chunk, Exchange, Failure, FailureKind, Phase, ResponseBody, TargetPart};
+use nylon_core::{Chunk, Exchange, Failure, FailureKind, Phase, PhaseMask, ResponseBody, TargetPart};
+use std::sync::Arc;
+
+/// The phases that follow the service.
+const LATER: [Phase; 3] = [Phase::ResponseFilter, Phase::ResponseBodyFilter, Phase::Logging];
 
 /// What the service needs beside the exchange.
 pub(super) struct Onward {
     pub(super) upgrade: Option<Upgrade>,
+    pub(super) rewrite: Option<Rewritten>,
+}
+
+/// Another path for the service.
+pub(super) struct Rewritten {
     /// The path before any handler ran: a handler that changes it overrules the route's rewrite.
-    pub(super) client_path: TargetPart,
-    pub(super) rewritten: Option<TargetPart>,
+    pub(super) from: TargetPart,
+    pub(super) to: TargetPart,
 }
 
 impl Onward {
     /// Rewrites the path for the service, unless a handler has changed it.
     fn rewrite(&mut self, path: &mut TargetPart) {
-        if *path == self.client_path
-            && let Some(rewritten) = self.rewritten.take()
-        {
-            *path = rewritten;
+        if let Some(rewrite) = self.rewrite.take_if(|rewrite| *path == rewrite.from) {
+            *path = rewrite.to;
         }
     }
 }
@@ -97,26 +104,26 @@ impl Flow {
 
     /// Whether nothing is left to do but to forward the request: no phase follows, and the answer goes as it comes.
     pub(super) fn is_through(&self) -> bool {
-        let later = [Phase::ResponseFilter, Phase::ResponseBodyFilter, Phase::Logging];
+        let later = LATER.into_iter().fold(PhaseMask::NONE, PhaseMask::with);
         let handles = |(index, link): (usize, &Link)| {
-            !self.is_skipped(index) && later.into_iter().any(|phase| link.handles(phase))
+            !self.is_skipped(index) && link.entry.traits().phases.intersects(later)
         };
         // A handler that changes the method changes what may follow a head.
         self.exchange().request.method == self.client_method
+            && matches!(self.rule().service, LiveService::Http(_))
             && !self.rule().links.iter().enumerate().any(handles)
     }
 
-    /// What goes to the service of an exchange that is through.
-    pub(super) fn into_outgoing(mut self: Box<Self>, mut onward: Onward) -> Outgoing {
+    /// What goes to the service of an exchange that is through, and the plan that has the service.
+    pub(super) fn into_outgoing(mut self: Box<Self>, mut onward: Onward) -> (Outgoing, Arc<LivePlan>) {
         let Exchange { request: mut head, request_body, .. } = *self.take_exchange();
         onward.rewrite(&mut head.path);
-        Outgoing { head, body: self.body.forward(&request_body), upgrade: onward.upgrade }
+        let body = self.body.forward(&request_body);
+        (Outgoing { head, body, upgrade: onward.upgrade }, self.live)
     }
 
     fn is_needed_later(&self) -> bool {
-        [Phase::ResponseFilter, Phase::ResponseBodyFilter, Phase::Logging]
-            .into_iter()
-            .any(|phase| !self.owed(phase).is_empty())
+        LATER.into_iter().any(|phase| !self.owed(phase).is_empty())
     }
 
     /// Runs `response_body_filter` as far as it comes before the head, and makes the response.

@@ -39,12 +39,12 @@ use http::uri::Authority;
 use http::{HeaderValue, Response, header};
 use http_body::Body;
 use live::LiveService;
-use nylon_core::{Exchange, Phase, RequestFacts, RequestHead, RequestId, Scheme, TargetPart};
+use nylon_core::{Exchange, Params, Phase, RequestFacts, RequestHead, RequestId, Scheme, TargetPart};
 use percent_encoding::percent_decode_str;
 use service_body::ServiceBody;
 use source::RequestSource;
+use std::borrow::Cow;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Serves one request, from its normalised head to a response whose body is still to be sent.
@@ -70,19 +70,20 @@ pub async fn serve(worker: &Rc<Worker>, arrived: Arrived) -> Response<OutBody> {
     let logs = links.iter().any(|link| link.handles(Phase::Logging));
     let source = RequestSource::new(body, live.plan.limits.max_body_bytes);
     let started = Instant::now();
-    let path = head.path.clone();
+    let rewrite = rewritten.map(|to| answer::Rewritten { from: head.path.clone(), to });
     let exchange = Box::new(Exchange::new(facts, head));
-    let mut flow = Box::new(Flow::new(worker.clone(), live.clone(), rule, exchange, source, started));
-    let onward = answer::Onward { upgrade, client_path: path, rewritten };
+    let mut flow = Box::new(Flow::new(worker.clone(), live, rule, exchange, source, started));
+    let onward = answer::Onward { upgrade, rewrite };
     if !logs {
-        // In boxes: the future of a request that is only forwarded would have to have room for all this.
-        let verdict = Box::pin(flow.request_phase()).await;
-        if let (Verdict::Next, LiveService::Http(service)) = (&verdict, &live.rules[rule].service)
-            && flow.is_through()
-        {
-            let mut out = flow.into_outgoing(onward);
+        let verdict = flow.request_phase().await;
+        if matches!(verdict, Verdict::Next) && flow.is_through() {
+            let (mut out, live) = flow.into_outgoing(onward);
+            let LiveService::Http(service) = &live.rules[rule].service else {
+                unreachable!("an exchange is through only where it is to be forwarded")
+            };
             return plain(worker, service, &mut out, id).await;
         }
+        // In a box: the future of a request that is only forwarded would have to have room for it.
         return Box::pin(answer::run(flow, verdict, onward)).await;
     }
     // The exchange must outlive a client that leaves: its logging is owed. The task ends with its deadlines.
@@ -163,12 +164,11 @@ fn find(
     }
     // Without middleware nobody asks for them.
     if !params.is_empty() && !live.rules[rule].links.is_empty() {
-        let decode = |text: &str| match text.contains('%') {
-            true => percent_decode_str(text).decode_utf8_lossy().into_owned().into_boxed_str(),
-            false => Box::from(text),
+        let decode = |text| match memchr::memchr(b'%', str::as_bytes(text)) {
+            Some(_) => percent_decode_str(text).decode_utf8_lossy(),
+            None => Cow::Borrowed(text),
         };
-        facts.params =
-            params.iter().map(|(name, value)| (Box::from(*name), decode(value))).collect::<Arc<_>>();
+        facts.params = Params::new(params.iter().map(|(name, value)| (name, decode(value))));
     }
     let Some(rewrite) = &live.rules[rule].rewrite else { return Ok((rule, None)) };
     let param = |name: &str| params.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);

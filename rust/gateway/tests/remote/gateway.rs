@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue, Method, Version};
 use nylon_config::Location;
 use nylon_config::plan::{Broker, BrokerAuth, Messaging, OnError, Overflow, PhasePolicy, Retry, Workers};
 use nylon_core::{
-    Call, Exchange, Failure, FailureKind, Finished, Outcome, Phase, RequestFacts, RequestHead, RequestId,
-    Scheme, TargetPart,
+    Call, Exchange, Failure, FailureKind, Finished, Outcome, Params, Phase, RequestFacts, RequestHead,
+    RequestId, Scheme, TargetPart,
 };
 use nylon_gateway::plugin::remote::{Connection, RemoteHost};
 use nylon_gateway::plugin::{BodySource, Pending, PhaseCall, PluginEntry, PluginHost, Session};
@@ -45,7 +45,7 @@ pub(crate) fn exchange() -> Box<Exchange> {
         host: "example.com".parse().expect("authority"),
         client_ip: [127, 0, 0, 1].into(),
         received_at: SystemTime::now(),
-        params: [].into(),
+        params: Params::default(),
     };
     let mut headers = HeaderMap::new();
     headers.insert("x-key", HeaderValue::from_bytes(b"caf\xe9").expect("value"));

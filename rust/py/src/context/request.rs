@@ -24,7 +24,7 @@ pub(super) fn params<'py>(lease: &Lease, py: Python<'py>) -> PyResult<Bound<'py,
     let params = lease.read(py, |context| context.exchange().facts.params.clone())?;
     let dict = PyDict::new(py);
     for (name, value) in params.iter() {
-        dict.set_item(&**name, &**value)?;
+        dict.set_item(name, value)?;
     }
     Ok(dict)
 }

@@ -37,9 +37,9 @@ pub(super) fn run<'a>(entry: &Arc<Entry>, call: PhaseCall<'a>) -> Pending<'a> {
         Ok(opened) => opened,
         Err((failure, running)) => return Pending::Ready(running.context.finish(Err(failure))),
     };
-    opened.start(phase as u8, deadline);
+    let over = opened.start(phase as u8, deadline, take_over).flatten();
     let onward = Onward { opened, stream, patience: policy.timeout };
-    match opened.with(take_over).flatten() {
+    match over {
         Some(Over::Phase(over)) if over.ended.is_none() && Instant::now() > deadline => {
             Pending::Ready(onward.late(over))
         }

@@ -4,6 +4,7 @@
 //! the session's small lock, and is answered after that lock is given back: an answer calls the library again, which
 //! may call back from within.
 
+use super::here::{Here, here};
 use super::library::Callback;
 use super::mapped::{self, MAX_LIBRARIES, Mapped};
 use super::misuse::Kind;
@@ -78,24 +79,28 @@ const ALL: [[Callback; 16]; MAX_LIBRARIES / 16] = [
 fn receive(index: usize, message: *const FfiBuffer) {
     // A library gets its callback from its record, so the record is there.
     let Some(mapped) = mapped::behind(index) else { return };
-    mapped.called();
+    here(|here| receive_here(here, mapped, message));
+}
+
+fn receive_here(here: &Here, mapped: &'static Mapped, message: *const FfiBuffer) {
+    mapped.called(here);
     if message.is_null() {
         return mapped.misuse.count(Kind::NullMessage, 0, 0);
     }
     // SAFETY: not null; the library promises a message that is valid until this call returns. Nothing is asked of its
     // alignment.
     let message = unsafe { message.read_unaligned() };
-    take(mapped, &message);
+    take(here, mapped, &message);
     mapped.done_with(message.ptr);
 }
 
-fn take(mapped: &'static Mapped, message: &FfiBuffer) {
+fn take(here: &Here, mapped: &'static Mapped, message: &FfiBuffer) {
     let sid = message.sid;
     let Some(slot) = slab::find(sid) else { return refuse(mapped, message, Kind::UnknownSession) };
     let opened = Opened { sid, slot, mapped };
-    let mut scratch = Scratch::take();
+    let mut scratch = here.scratch();
     // A call from within one of the gateway's for this very session is covered by that one.
-    let covered = mapped::is_inside_of(sid);
+    let covered = here.is_inside_of(sid);
     let effect = {
         let mut place = slot.lock();
         match owned(mapped, &mut place, sid) {
@@ -106,7 +111,7 @@ fn take(mapped: &'static Mapped, message: &FfiBuffer) {
             Ok(state) => {
                 let effect = act(mapped, state, message, &mut scratch);
                 if effect.answer.is_some() && !covered {
-                    slot.take_off();
+                    state.take_off();
                 }
                 effect
             }
@@ -123,7 +128,7 @@ fn take(mapped: &'static Mapped, message: &FfiBuffer) {
     } else if let Some(write) = effect.write {
         write.wait();
     }
-    scratch.give_back();
+    here.give_back(scratch);
 }
 
 /// The open session of `mapped` with this number, or why there is none.
@@ -131,7 +136,7 @@ fn owned<'a>(mapped: &Mapped, place: &'a mut Place, sid: u32) -> Result<&'a mut 
     let (is_here, is_new) = (place.sid == sid, place.sid == 0);
     match place.session.as_mut() {
         Some(state) if is_here && !std::ptr::eq(state.entry.mapped, mapped) => Err(Kind::ForeignSession),
-        Some(state) if is_here && !state.closing => Ok(state),
+        Some(state) if is_here && !state.is_closing() => Ok(state),
         _ if is_new => Err(Kind::UnknownSession),
         _ => Err(Kind::ClosedSession),
     }

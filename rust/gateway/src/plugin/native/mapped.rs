@@ -7,11 +7,11 @@
 //! where the same file is loaded again.
 
 use super::callback;
+use super::here::{Here, here};
 use super::library::Library;
 use super::misuse::Misuse;
 use super::threads::Threads;
 use nylon_abi::FfiBuffer;
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -26,19 +26,6 @@ const LAST_THREADS: Duration = Duration::from_secs(1);
 pub(super) const MAX_LIBRARIES: usize = 256;
 
 static LIBRARIES: [AtomicPtr<Mapped>; MAX_LIBRARIES] = [const { AtomicPtr::new(null_mut()) }; MAX_LIBRARIES];
-
-thread_local! {
-    /// The calls of the gateway into libraries that this thread is inside of.
-    static INSIDE: Cell<Inside> = const { Cell::new(Inside { depth: 0, sid: 0 }) };
-}
-
-/// While there are any such calls, the thread must not block.
-#[derive(Clone, Copy)]
-struct Inside {
-    depth: u32,
-    /// The session of the innermost one, or 0.
-    sid: u32,
-}
 
 /// A library that was loaded.
 pub(super) struct Mapped {
@@ -126,16 +113,6 @@ pub(super) fn behind(index: usize) -> Option<&'static Mapped> {
 
 fn all() -> impl Iterator<Item = &'static Mapped> {
     (0..MAX_LIBRARIES).filter_map(behind)
-}
-
-/// Whether this thread is one of the gateway's, inside a call of it: then nothing may block it.
-pub(super) fn is_inside() -> bool {
-    INSIDE.get().depth > 0
-}
-
-/// Whether this thread is inside a call of the gateway for this session.
-pub(super) fn is_inside_of(sid: u32) -> bool {
-    INSIDE.get().sid == sid
 }
 
 impl Mapped {
@@ -254,7 +231,7 @@ impl Mapped {
 
     /// A look at the library while it is being started.
     pub(super) fn starting<R>(&self, look: impl FnOnce(&Library) -> R) -> R {
-        inside(0, || look(self.loaded()))
+        here(|here| here.inside(0, || look(self.loaded())))
     }
 
     /// Shuts the library down, once no session is open, and unloads it where that is safe. Waits until `until` for calls
@@ -292,14 +269,14 @@ impl Mapped {
     fn told_to_stop(&'static self, until: Instant) -> bool {
         let (done, told) = mpsc::channel();
         let stop = move || {
-            inside(0, || self.loaded().shutdown());
+            here(|here| here.inside(0, || self.loaded().shutdown()));
             // Nobody may wait any more.
             let _ = done.send(());
         };
         match std::thread::Builder::new().name("nylon-shutdown".to_owned()).spawn(stop) {
             Ok(_) => told.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok(),
             Err(_) => {
-                inside(0, || self.loaded().shutdown());
+                here(|here| here.inside(0, || self.loaded().shutdown()));
                 true
             }
         }
@@ -314,21 +291,21 @@ impl Mapped {
     }
 
     /// A call has come from the library.
-    pub(super) fn called(&self) {
-        if !is_inside() {
-            self.threads.note();
+    pub(super) fn called(&self, here: &Here) {
+        if !here.is_inside() {
+            self.threads.note(here);
         }
     }
 
     /// Opens a session. False: there is no such entry.
-    pub(super) fn register(&self, sid: u32, entry: &str) -> bool {
+    pub(super) fn register(&self, here: &Here, sid: u32, entry: &str) -> bool {
         callback::number(self.index)
-            .is_some_and(|call| inside(0, || self.loaded().register(sid, entry, call)))
+            .is_some_and(|call| here.inside(0, || self.loaded().register(sid, entry, call)))
     }
 
     /// Calls the library for a session, on a thread of the gateway's.
-    pub(super) fn event_inline(&self, message: &FfiBuffer) {
-        inside(message.sid, || self.loaded().event(message));
+    pub(super) fn event_inline(&self, here: &Here, message: &FfiBuffer) {
+        here.inside(message.sid, || self.loaded().event(message));
     }
 
     /// Calls the library for a session, on the thread that it has called on just now.
@@ -347,7 +324,7 @@ impl Mapped {
 
     /// Tells that a session is over.
     pub(super) fn close(&self, sid: u32) {
-        inside(0, || self.loaded().close(sid));
+        here(|here| here.inside(0, || self.loaded().close(sid)));
     }
 
     /// Gives back what a message of the library pointed to, where that is the gateway's to do.
@@ -357,13 +334,4 @@ impl Mapped {
             self.loaded().free(payload);
         }
     }
-}
-
-/// Runs a call into a library on a thread of the gateway's.
-fn inside<R>(sid: u32, call: impl FnOnce() -> R) -> R {
-    let before = INSIDE.get();
-    INSIDE.set(Inside { depth: before.depth + 1, sid });
-    let result = call();
-    INSIDE.set(before);
-    result
 }

@@ -18,6 +18,8 @@ mod host;
 mod entry;
 /// A library in this process, and the way back from it.
 mod mapped;
+/// What this thread is doing with libraries.
+mod here;
 /// What each data-plane thread does in a library at the moment.
 mod seat;
 /// What libraries call.

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::HeaderMap;
 use nylon_abi::{FfiBuffer, method};
 use nylon_core::{Context, Phase, RequestBody, ResponseBody, joined};
-use std::cell::Cell;
 use std::io::Write as _;
 use std::time::UNIX_EPOCH;
 
@@ -32,30 +31,20 @@ impl Answer {
     }
 }
 
-/// Room for one answer, kept by its thread from call to call. A call from within an answer finds none and makes its own.
+/// Room for one answer, kept by its thread from call to call.
 #[derive(Default)]
 pub(super) struct Scratch {
     text: Vec<u8>,
-}
-
-thread_local! {
-    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
 }
 
 /// What is kept of a large answer's room.
 const KEPT: usize = 64 * 1024;
 
 impl Scratch {
-    pub(super) fn take() -> Box<Scratch> {
-        // A thread that is ending has no place for it any more.
-        SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_default()
-    }
-
-    pub(super) fn give_back(mut self: Box<Self>) {
+    /// The room as it is kept, unless it is too large for that.
+    pub(super) fn emptied(mut self: Box<Self>) -> Option<Box<Scratch>> {
         self.text.clear();
-        if self.text.capacity() <= KEPT {
-            let _ = SCRATCH.try_with(|place| place.set(Some(self)));
-        }
+        (self.text.capacity() <= KEPT).then_some(self)
     }
 }
 
@@ -143,7 +132,7 @@ fn look(context: &Context, number: u32, payload: &[u8], scratch: &mut Scratch) -
             text.extend_from_slice(request.query.as_ref().map_or(&[], |query| query.as_bytes()));
         }
         method::READ_REQUEST_PARAMS => {
-            let params = facts.params.iter().map(|(name, value)| ((**name).to_owned(), (**value).into()));
+            let params = facts.params.iter().map(|(name, value)| (name.to_owned(), value.into()));
             let object = serde_json::Value::Object(params.collect());
             let _ = write!(text, "{object}");
         }

@@ -5,7 +5,6 @@
 
 use super::slab;
 use crate::plugin::watchdog::{Look, STUCK_AFTER};
-use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
@@ -19,12 +18,8 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// The threads that have ever called a library.
 static SEATS: Mutex<Vec<Weak<Seat>>> = Mutex::new(Vec::new());
 
-thread_local! {
-    static SEAT: OnceCell<Arc<Seat>> = const { OnceCell::new() };
-}
-
 #[derive(Default)]
-struct Seat {
+pub(super) struct Seat {
     /// Above, when the call is due; below, its session's number. 0 while there is none.
     call: AtomicU64,
     /// The call that was told of.
@@ -36,7 +31,8 @@ fn seats() -> MutexGuard<'static, Vec<Weak<Seat>>> {
     SEATS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn take() -> Arc<Seat> {
+/// A seat for this thread.
+pub(super) fn take() -> Arc<Seat> {
     let thread = std::thread::current().name().unwrap_or_default().to_owned();
     let seat = Arc::new(Seat { thread, ..Seat::default() });
     let mut seats = seats();
@@ -50,16 +46,15 @@ fn quarters(moment: Instant) -> u64 {
     since.as_secs() * 4 + u64::from(since.subsec_nanos() / 250_000_000)
 }
 
-/// Runs a call into a library for a session, which is due at `due`.
-pub(super) fn watched<R>(sid: u32, due: Instant, call: impl FnOnce() -> R) -> R {
-    SEAT.with(|seat| {
-        let seat = seat.get_or_init(take);
-        let before = seat.call.load(Ordering::Relaxed);
-        seat.call.store(quarters(due) << 32 | u64::from(sid), Ordering::Relaxed);
+impl Seat {
+    /// Runs a call into a library for a session, which is due at `due`.
+    pub(super) fn during<R>(&self, sid: u32, due: Instant, call: impl FnOnce() -> R) -> R {
+        let before = self.call.load(Ordering::Relaxed);
+        self.call.store(quarters(due) << 32 | u64::from(sid), Ordering::Relaxed);
         let result = call();
-        seat.call.store(before, Ordering::Relaxed);
+        self.call.store(before, Ordering::Relaxed);
         result
-    })
+    }
 }
 
 fn look() {

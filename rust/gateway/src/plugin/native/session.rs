@@ -5,8 +5,8 @@
 //! exchange takes it back. So no call of a library ever touches the data plane's own state.
 
 use super::entry::Entry;
+use super::here::watched;
 use super::mapped::Mapped;
-use super::seat;
 use super::slab::{self, Slot};
 use super::stream::{Outlet, Writer};
 use nylon_abi::{FfiBuffer, phase};
@@ -24,8 +24,10 @@ pub(super) struct SessionState {
     pub(super) running: Option<Box<Running>>,
     /// The handler that goes on writing its response.
     pub(super) writer: Option<Box<Writer>>,
-    /// The library was told that it is over, or is about to be: nothing begins any more.
-    pub(super) closing: bool,
+    /// Calls into the library that are under way for it.
+    flights: u32,
+    /// It is over once they have landed: nothing begins any more.
+    closing: bool,
 }
 
 /// A phase that is running.
@@ -56,6 +58,18 @@ pub(super) enum Ended {
 pub(super) struct Awaited {
     pub(super) request: u32,
     pub(super) response: u32,
+}
+
+impl SessionState {
+    /// A call into the library begins.
+    pub(super) fn take_off(&mut self) {
+        self.flights += 1;
+    }
+
+    /// Whether the library was told that it is over, or is about to be.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
 }
 
 impl Running {
@@ -100,13 +114,14 @@ impl Opened {
             mapped.open.fetch_sub(1, Ordering::SeqCst);
             return Err(NotOpened::Ended);
         }
-        let state = SessionState { entry: entry.clone(), running: None, writer: None, closing: false };
+        let state =
+            SessionState { entry: entry.clone(), running: None, writer: None, flights: 0, closing: false };
         let Some((sid, slot)) = slab::open(state) else {
             mapped.open.fetch_sub(1, Ordering::SeqCst);
             return Err(NotOpened::TooMany);
         };
         let opened = Opened { sid, slot, mapped };
-        if seat::watched(sid, due, || mapped.register(sid, &entry.name)) {
+        if watched(sid, due, |here| mapped.register(here, sid, &entry.name)) {
             return Ok(opened);
         }
         // The library does not know the session, so it is not told of its end.
@@ -115,14 +130,13 @@ impl Opened {
     }
 
     fn abandon(self) {
-        if let Some(state) = &mut self.slot.lock().session {
-            state.closing = true;
-        }
+        let state = self.slot.lock().session.take();
+        drop(state);
         self.left();
     }
 
     fn left(self) {
-        self.slot.leave();
+        slab::leave(self.sid);
         self.mapped.open.fetch_sub(1, Ordering::SeqCst);
     }
 
@@ -132,7 +146,7 @@ impl Opened {
         if place.sid != self.sid {
             return None;
         }
-        place.session.as_mut().filter(|state| !state.closing).map(look)
+        place.session.as_mut().filter(|state| !state.is_closing()).map(look)
     }
 
     /// Lends the exchange to the session and announces the call that starts the phase. Gives it back where the session
@@ -141,41 +155,65 @@ impl Opened {
         let mut running = Some(running);
         self.with(|state| {
             state.running = running.take();
-            self.slot.take_off();
+            state.take_off();
         });
         running.map_or(Ok(()), Err)
     }
 
-    /// Tells the library that the phase starts for which the exchange was lent. From a data-plane thread.
-    pub(super) fn start(self, phase: u8, due: Instant) {
+    /// Tells the library that the phase starts for which the exchange was lent, and looks at what came of it. From a
+    /// data-plane thread.
+    pub(super) fn start<R>(
+        self,
+        phase: u8,
+        due: Instant,
+        look: impl FnOnce(&mut SessionState) -> R,
+    ) -> Option<R> {
         let message = FfiBuffer { sid: self.sid, phase, method: 0, ptr: std::ptr::null(), len: 0 };
-        seat::watched(self.sid, due, || self.mapped.event_inline(&message));
-        self.landed();
+        watched(self.sid, due, |here| self.mapped.event_inline(here, &message));
+        self.land(look)
     }
 
     /// Answers `count` reads. From a data-plane thread, which knows that the session is open.
     pub(super) fn answer(self, method: u32, count: u32, bytes: &[u8]) {
         for _ in 0..count {
-            if self.with(|_| self.slot.take_off()).is_none() {
+            if self.with(SessionState::take_off).is_none() {
                 return;
             }
             let message = answer(self.sid, method, bytes);
-            seat::watched(self.sid, Instant::now(), || self.mapped.event_inline(&message));
+            watched(self.sid, Instant::now(), |here| self.mapped.event_inline(here, &message));
             self.landed();
         }
     }
 
     /// A call into the library for this session is over.
     pub(super) fn landed(self) {
-        if self.slot.land() {
-            self.close_now();
+        self.land(|_| ());
+    }
+
+    /// The same, with a look at the session if it is still open.
+    fn land<R>(self, look: impl FnOnce(&mut SessionState) -> R) -> Option<R> {
+        let over = {
+            let mut place = self.slot.lock();
+            // It stays here for as long as a call is under way.
+            let state = place.session.as_mut()?;
+            state.flights -= 1;
+            match (state.closing, state.flights) {
+                (false, _) => return Some(look(state)),
+                (true, 0) => place.session.take(),
+                (true, _) => None,
+            }
+        };
+        if over.is_some() {
+            drop(over);
+            self.tell_closed();
         }
+        None
     }
 
     /// Closes the session: at once, or when the last call into the library for it returns. A phase that is running fails
     /// instead, since only who waits for it can give its exchange back.
     pub(super) fn close(self) {
-        let (writer, waker, now) = {
+        let (writer, waker, over) = {
             let mut place = self.slot.lock();
             if place.sid != self.sid {
                 return;
@@ -184,19 +222,21 @@ impl Opened {
             match &mut state.running {
                 Some(running) => {
                     running.fail(Failure::new(FailureKind::Unavailable, "the session was closed"));
-                    (None, running.waker.take(), false)
+                    (None, running.waker.take(), None)
                 }
                 None => {
                     state.closing = true;
-                    (state.writer.take(), None, self.slot.begin_closing())
+                    let (writer, now) = (state.writer.take(), state.flights == 0);
+                    (writer, None, if now { place.session.take() } else { None })
                 }
             }
         };
         if let Some(waker) = waker {
             waker.wake();
         }
-        if now {
-            self.close_now();
+        if over.is_some() {
+            drop(over);
+            self.tell_closed();
         }
         // Last, so that a handler that writes to nobody finds its session closed.
         if let Some(writer) = writer {
@@ -210,7 +250,8 @@ impl Opened {
         self.answer(nylon_abi::method::READ_RESPONSE_FULL_BODY, awaited.response, &[]);
     }
 
-    fn close_now(self) {
+    /// Tells the library that a session is over which is nowhere any more, and lets its place.
+    fn tell_closed(self) {
         self.mapped.close(self.sid);
         self.left();
     }

@@ -3,12 +3,13 @@
 //! A number (sid) is the place of a session and how often that place was let, so a late call for a session that is over
 //! finds that the number is not there any more. Places are found without a lock; each has a small mutex of its own,
 //! which is held for the time of one look and never while the library is called, so two sessions never wait for each
-//! other. A place that was left is let again after all others that are free: a number comes back after millions of
-//! sessions.
+//! other. A place that was left is let again after all others that its thread has free: a number comes back after
+//! millions of sessions.
 
+use super::here::here;
 use super::session::SessionState;
+use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Bits of a number that say the place; the 13 above them say how often it was let.
@@ -16,22 +17,19 @@ const INDEX_BITS: u32 = 18;
 const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
 /// The largest number of times; a number stays below 2³¹.
 const MAX_LETS: u32 = (1 << (31 - INDEX_BITS)) - 1;
-/// Places that are made at once.
+/// Places that are made at once, and that a thread takes at once.
 const CHUNK_BITS: u32 = 9;
 const CHUNK: usize = 1 << CHUNK_BITS;
 const CHUNKS: usize = 1 << (INDEX_BITS - CHUNK_BITS);
-/// Places that are free at any time, so that a number is not soon used again.
-const MIN_FREE: usize = 2048;
-
-/// Set in [`Slot::flights`] once the session is to be closed.
-const CLOSING: u32 = 1 << 31;
+/// Free places that a thread goes through before it uses one again, as long as there are so many.
+const MIN_FREE: usize = 1024;
+/// Free places that a thread keeps to itself.
+const MAX_FREE: usize = 4 * MIN_FREE;
 
 /// One place.
 #[repr(align(64))]
 pub(super) struct Slot {
     place: Mutex<Place>,
-    /// Calls into the library for the session that are under way, and [`CLOSING`].
-    flights: AtomicU32,
 }
 
 /// Who is there.
@@ -47,7 +45,7 @@ struct Slab {
     free: Mutex<Free>,
 }
 
-/// Places to let, the one that was left longest ago first.
+/// Places to let that no thread has for itself, the one that was left longest ago first.
 struct Free {
     queue: VecDeque<u32>,
     chunks: usize,
@@ -57,6 +55,56 @@ static SLAB: Slab = Slab {
     chunks: [const { OnceLock::new() }; CHUNKS],
     free: Mutex::new(Free { queue: VecDeque::new(), chunks: 0 }),
 };
+
+/// Places to let that one thread has for itself, so that threads which open sessions seldom meet.
+#[derive(Default)]
+pub(super) struct OwnFree(RefCell<VecDeque<u32>>);
+
+impl OwnFree {
+    /// None yet.
+    pub(super) const NONE: OwnFree = OwnFree(RefCell::new(VecDeque::new()));
+
+    /// The one that was left longest ago.
+    fn next(&self) -> Option<u32> {
+        let mut own = self.0.borrow_mut();
+        if own.len() < MIN_FREE {
+            free().give(&mut own);
+        }
+        own.pop_front()
+    }
+
+    /// Keeps a place that was left. One that opens no sessions, or has enough, leaves it to the others.
+    fn put(&self, index: u32) {
+        let mut own = self.0.borrow_mut();
+        if own.capacity() > 0 && own.len() < MAX_FREE {
+            own.push_back(index);
+        } else {
+            free().queue.push_back(index);
+        }
+    }
+}
+
+impl Drop for OwnFree {
+    fn drop(&mut self) {
+        free().queue.extend(self.0.get_mut().drain(..));
+    }
+}
+
+impl Free {
+    /// Gives what a thread takes at once, as far as there is so much.
+    fn give(&mut self, to: &mut VecDeque<u32>) {
+        while self.queue.len() < CHUNK && self.chunks < CHUNKS {
+            let slots = (0..CHUNK).map(|_| Slot { place: Mutex::default() });
+            // Nobody else makes chunks: this is under the lock.
+            let _ = SLAB.chunks[self.chunks].set(slots.collect());
+            let first = (self.chunks << CHUNK_BITS) as u32;
+            self.queue.extend(first..first + CHUNK as u32);
+            self.chunks += 1;
+        }
+        let given = self.queue.len().min(CHUNK);
+        to.extend(self.queue.drain(..given));
+    }
+}
 
 // Nothing that runs under these locks can panic half-way through a change.
 fn free() -> MutexGuard<'static, Free> {
@@ -69,17 +117,7 @@ fn place(index: u32) -> Option<&'static Slot> {
 
 /// Lets a place to `session`. `None` where all of them are taken.
 pub(super) fn open(session: SessionState) -> Option<(u32, &'static Slot)> {
-    let index = {
-        let mut free = free();
-        if free.queue.len() < MIN_FREE && free.chunks < CHUNKS {
-            let slots = (0..CHUNK).map(|_| Slot { place: Mutex::default(), flights: AtomicU32::new(0) });
-            let _ = SLAB.chunks[free.chunks].set(slots.collect());
-            let first = (free.chunks << CHUNK_BITS) as u32;
-            free.queue.extend(first..first + CHUNK as u32);
-            free.chunks += 1;
-        }
-        free.queue.pop_front()?
-    };
+    let index = here(|here| here.free.next())?;
     let slot = place(index)?;
     let mut place = slot.lock();
     let lets = place.sid >> INDEX_BITS;
@@ -87,6 +125,11 @@ pub(super) fn open(session: SessionState) -> Option<(u32, &'static Slot)> {
     (place.sid, place.session) = (sid, Some(session));
     drop(place);
     Some((sid, slot))
+}
+
+/// Lets the place of a session again that has left it.
+pub(super) fn leave(sid: u32) {
+    here(|here| here.free.put(sid & INDEX_MASK));
 }
 
 /// The place that a number names, whoever is there now.
@@ -106,33 +149,5 @@ impl Slot {
     /// Who is there. Held for a look, never while the library is called.
     pub(super) fn lock(&self) -> MutexGuard<'_, Place> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A call into the library begins. Under the lock, which shows that the session is not closing.
-    pub(super) fn take_off(&self) {
-        self.flights.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// It is over. True for the last one of a session that is to be closed: its caller closes it.
-    #[must_use]
-    pub(super) fn land(&self) -> bool {
-        self.flights.fetch_sub(1, Ordering::AcqRel) == CLOSING | 1
-    }
-
-    /// No call begins any more. Under the lock. True if none is under way either: the caller closes the session.
-    #[must_use]
-    pub(super) fn begin_closing(&self) -> bool {
-        self.flights.fetch_or(CLOSING, Ordering::AcqRel) == 0
-    }
-
-    /// Leaves the place, once the library was told.
-    pub(super) fn leave(&self) {
-        let (sid, session) = {
-            let mut place = self.lock();
-            self.flights.store(0, Ordering::Relaxed);
-            (place.sid, place.session.take())
-        };
-        drop(session);
-        free().queue.push_back(sid & INDEX_MASK);
     }
 }

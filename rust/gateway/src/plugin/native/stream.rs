@@ -1,6 +1,6 @@
 //! A response that a handler in a library is still writing, from both of its ends.
 
-use super::mapped;
+use super::here::{Here, here};
 use super::session::{Ended, Opened, SessionState};
 use crate::plugin::ResponseStream;
 use crate::plugin::pipe::{Pipe, Room, Unwritten};
@@ -88,7 +88,7 @@ impl Written {
     pub(super) fn wait(self) {
         let Some(data) = self.data else { return self.outlet.end(Ok(())) };
         let pipe = &self.outlet.pipe;
-        if mapped::is_inside() {
+        if here(Here::is_inside) {
             if pipe.push(data, self.limit) == Err(Unwritten::Waiting) {
                 let why = format!(
                     "more than limits.max_body_bytes ({} bytes) of the stream wait for the client, and a handler must \

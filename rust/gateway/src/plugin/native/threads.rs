@@ -3,6 +3,7 @@
 //! Code that a thread may stand in must not go away. A library of version 2 promises that no thread of it is left when
 //! its `shutdown` returns; of those that have ever called, this shows it.
 
+use super::here::Here;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,11 +11,6 @@ use std::time::{Duration, Instant};
 
 /// Threads that are remembered before those that have ended are looked for.
 const MOST: usize = 4096;
-
-thread_local! {
-    /// Whose record this thread has been noted in last.
-    static NOTED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
 
 /// One library's.
 #[derive(Default)]
@@ -24,9 +20,9 @@ pub(super) struct Threads {
 
 impl Threads {
     /// Notes the thread that calls this. `self` is never moved.
-    pub(super) fn note(&self) {
+    pub(super) fn note(&self, here: &Here) {
         let own = std::ptr::from_ref(self).addr();
-        if NOTED.replace(own) != own {
+        if here.noted.replace(own) != own {
             let mut known = self.known();
             if known.len() >= MOST {
                 known.retain(|thread| lives(*thread));
