@@ -5,7 +5,7 @@ use std::path::Path;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use nylon_config::Plan;
 use nylon_config::plan::Middleware;
-use nylon_core::{Exchange, RequestFacts, RequestHead, RequestId, Scheme, TargetPart};
+use nylon_core::{Exchange, Params, RequestFacts, RequestHead, RequestId, Scheme, TargetPart};
 
 /// A request as `METHOD path name:value ...`.
 fn request(text: &str) -> RequestHead {
@@ -105,7 +105,7 @@ fn a_payload_is_constant_where_nothing_of_it_comes_from_the_request() {
         host: "a".parse().expect("authority"),
         client_ip: [127, 0, 0, 1].into(),
         received_at: std::time::SystemTime::UNIX_EPOCH,
-        params: [].into(),
+        params: Params::default(),
     };
     let long = "\u{e9}".repeat(20);
     let mut head = request("GET /p");
