@@ -65,7 +65,7 @@ def reload(
 
 
 def status(config: Config = None, control: ControlSocket = None, as_json: AsJson = False) -> None:
-    """Show what a running gateway runs: generation, addresses, plugins, groups of workers, mirrors."""
+    """Show what a running gateway runs: generation, addresses, certificates, plugins, groups of workers, mirrors."""
     from nylon.control import ask
 
     found = ask(_socket(config, control), "status", timeout=10.0)
@@ -112,8 +112,9 @@ def described(status: dict[str, Any]) -> list[str]:
     if status["retiring"]:
         lines.append(f"{status['retiring']} earlier generations still finish what they have begun")
     if refusal := reloads["last_refusal"]:
-        when = datetime.fromtimestamp(refusal["at"]).isoformat(" ", "seconds")
-        lines += [f"last refused reload, {when}:", *(f"  {line}" for line in refusal["reason"].splitlines())]
+        lines += [f"last refused reload, {_when(refusal['at'])}:", *(f"  {line}" for line in refusal["reason"].splitlines())]
+    for certificate in status["certificates"]:
+        lines += ["", *_certificate(certificate)]
     for plugin in status["plugins"]:
         state = "ready" if plugin["ready"] else f"not ready: {plugin['reason']}"
         lines += ["", f"plugin {plugin['name']} ({plugin['kind']}): {state}"]
@@ -135,6 +136,22 @@ def described(status: dict[str, Any]) -> list[str]:
             compared = f"agreed {mirror['agreed']}, differed {mirror['differed']}"
             lines.append(f"  {mirror['name']} {compared}, dropped: {_counts(mirror['dropped']) or 'none'}")
     return lines
+
+
+def _certificate(certificate: dict[str, Any]) -> list[str]:
+    """A certificate that is obtained by ACME."""
+    until, due, problem = certificate["not_after"], _when(certificate["due"]), certificate["problem"]
+    state = "none yet" if until is None else f"valid until {_when(until)}"
+    step = "renewed" if until is not None and problem is None else "tried" if problem is None else "tried again"
+    lines = [
+        f"certificate for {', '.join(certificate['domains'])}: {state}, to be {step} at {due}",
+        f"  from {certificate['directory_url']}",
+    ]
+    return lines if problem is None else [*lines, f"  failed: {problem}"]
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
 
 
 def _processes(plugin: dict[str, Any]) -> list[str]:

@@ -38,14 +38,19 @@ class Process:
     """One process and its log."""
 
     def __init__(
-        self, command: Sequence[str | Path], *, cwd: Path, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str | Path],
+        *,
+        cwd: Path,
+        environment: Mapping[str, str] | None = None,
+        output_to_log: bool = False,
     ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed in stop)
         self._last_log = ""
         self._process = subprocess.Popen(
             [str(part) for part in command],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=self._log if output_to_log else subprocess.PIPE,
             stderr=self._log,
             cwd=cwd,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},

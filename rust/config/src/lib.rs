@@ -94,7 +94,7 @@ pub fn control_socket(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Opti
     let merged = files::load(path, &mut report)?;
     let node = files::entry(&merged.root, "control")?;
     let Tree::Text(written) = &node.value else { return None };
-    Some(validate::control_path(report.sources.base_dir(node.place.file), written))
+    Some(validate::absolute(report.sources.base_dir(node.place.file), written))
 }
 
 fn finish(merged: Option<files::Merged>, mut report: Report<'_>) -> Result<Loaded, ConfigErrors> {

@@ -4,7 +4,7 @@
 //! says the same at more length, and a test compares them.
 
 use crate::{
-    kinds::{Count, EnvText, Flag, Millis, Named, OneOrMany, Text},
+    kinds::{Count, EnvText, Flag, Millis, Named, Text},
     read::{ROOT, choice, section},
     source::Spanned,
 };
@@ -17,11 +17,14 @@ mod conditions;
 mod plugins;
 /// Where requests go: services, middleware, routes.
 mod routing;
+/// Certificates.
+mod tls;
 
 pub(crate) use builtins::*;
 pub(crate) use conditions::*;
 pub(crate) use plugins::*;
 pub(crate) use routing::*;
+pub(crate) use tls::*;
 
 section! {
     /// A Nylon gateway.
@@ -34,8 +37,8 @@ section! {
         later metrics("metrics"): Vec<Text>;
         /// A directory whose `*.yaml` and `*.yml` files are merged into this one in the order of their names.
         optional config_dir("config_dir"): EnvText;
-        /// A directory for certificates obtained by ACME.
-        later acme("acme"): Text;
+        /// The directory where accounts and certificates obtained by ACME are kept.
+        optional acme("acme"): EnvText;
         /// How gateways share WebSocket rooms.
         later websocket("websocket"): WebSocket;
         /// How the process runs.
@@ -164,59 +167,5 @@ section! {
         optional db("db"): Count<0, 65_535>;
         /// What the keys begin with.
         optional key_prefix("key_prefix"): Text;
-    }
-}
-
-section! {
-    /// A certificate for some domains.
-    Certificate "a certificate", {
-        /// Where it comes from. `custom` where `cert` or `key` is written, `acme` otherwise.
-        optional kind("type"): Spanned<CertificateType>;
-        /// The domains: names such as `a.example.com`, or `*.example.com` for all names one label longer.
-        required domains("domains"): Vec<Text>;
-        /// The PEM file with the certificate, and perhaps its chain behind it.
-        optional cert("cert"): Text;
-        /// The PEM file with the certificate's private key.
-        optional key("key"): Text;
-        /// PEM files with the certificates of the authorities between it and the root, where `cert` lacks them.
-        optional chain("chain"): OneOrMany<Text>;
-        /// Who signs.
-        optional provider("provider"): Text;
-        /// How it is obtained.
-        optional acme("acme"): Acme;
-        /// The account's address.
-        optional email("email"): Text;
-        /// Whether the provider's test service is used.
-        optional staging("staging"): Flag;
-        /// The ACME directory.
-        optional directory_url("directory_url"): Text;
-        /// The id of an external account.
-        optional eab_kid("eab_kid"): Text;
-        /// The key of an external account.
-        optional eab_hmac_key("eab_hmac_key"): Text;
-    }
-}
-
-choice! {
-    /// Where a certificate comes from.
-    CertificateType "type of a certificate" {
-        now "custom" => Custom,
-        later "acme" => Acme,
-    }
-}
-
-section! {
-    /// How a certificate is obtained.
-    Acme "`acme`", {
-        /// The account's address.
-        optional email("email"): Text;
-        /// Whether the provider's test service is used.
-        optional staging("staging"): Flag;
-        /// The ACME directory.
-        optional directory_url("directory_url"): Text;
-        /// The id of an external account.
-        optional eab_kid("eab_kid"): Text;
-        /// The key of an external account.
-        optional eab_hmac_key("eab_hmac_key"): Text;
     }
 }

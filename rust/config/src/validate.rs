@@ -30,6 +30,8 @@ mod located;
 mod access;
 /// How the gateway speaks TLS where it is the client.
 mod client_tls;
+/// Certificates obtained by ACME.
+mod acme;
 /// Certificates towards clients, and routes that want them.
 mod certificates;
 /// Brokers.
@@ -58,7 +60,13 @@ use directory::Directory;
 /// Builds the plan. `None`: something is wrong, and reported.
 pub(crate) fn plan(root: &raw::Root, report: &mut Report<'_>) -> Option<Plan> {
     let listeners = listeners(root, report);
-    let certificates = certificates::certificates(list(root.tls.as_ref()), report);
+    let storage = root.acme.as_ref().map(|text| {
+        let text = &text.0;
+        absolute(report.sources.base_dir(text.place.file), &text.value)
+    });
+    let (http, https) = listeners.as_ref().map_or((&[][..], &[][..]), |(http, https)| (http, https));
+    let ground = acme::Ground { storage, storage_is_written: root.has("acme"), http, https };
+    let certificates = certificates::certificates(list(root.tls.as_ref()), &ground, report);
     let runtime = runtime(root, report);
     let limits = limits(root, report);
     let trusted_proxies = trusted_proxies(root, report);
@@ -277,8 +285,8 @@ fn header_selector(root: &raw::Root, report: &mut Report<'_>) -> Option<http::He
     name
 }
 
-/// Where a Unix socket is, from the file that names it.
-pub(crate) fn control_path(base_dir: &Path, written: &str) -> PathBuf {
+/// Where something is that need not be there yet, from the file that names it.
+pub(crate) fn absolute(base_dir: &Path, written: &str) -> PathBuf {
     let path = base_dir.join(written);
     std::path::absolute(&path).unwrap_or(path)
 }
@@ -293,7 +301,7 @@ fn control(root: &raw::Root, report: &mut Report<'_>) -> Option<PathBuf> {
 /// The path of a Unix socket, which may be too long for one.
 fn socket_path(written: &Text, report: &mut Report<'_>) -> Option<PathBuf> {
     let Spanned { value, place } = written;
-    let path = control_path(report.sources.base_dir(place.file), value);
+    let path = absolute(report.sources.base_dir(place.file), value);
     let length = path.as_os_str().len();
     if length > SOCKET_PATH {
         report.error_help(

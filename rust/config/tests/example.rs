@@ -55,7 +55,6 @@ fn exactly_the_unavailable_features_are_errors() {
         found,
         [
             ("nylon.yaml", 4, "metrics", "`metrics`"),
-            ("nylon.yaml", 6, "acme", "`acme`"),
             ("nylon.yaml", 7, "websocket", "`websocket`"),
             ("nylon.yaml", 15, "pid_file", "`pid_file` of `runtime`"),
             ("nylon.yaml", 16, "user", "`user` of `runtime`"),
@@ -64,10 +63,9 @@ fn exactly_the_unavailable_features_are_errors() {
             ("20-routes.yml", 5, "weighted", "algorithm `weighted`"),
             ("20-routes.yml", 7, "health_check", "`health_check` of a service"),
             ("20-routes.yml", 9, "static", "service_type `static`"),
-            ("20-routes.yml", 31, "acme", "type of a certificate `acme`"),
         ]
     );
     let warnings: Vec<_> =
         errors.warnings.iter().map(|warning| (warning.location.line, warning.text())).collect();
-    assert_eq!(warnings, [(20, "work_stealing"), (21, "error_log")]);
+    assert_eq!(warnings, [(20, "work_stealing"), (21, "error_log"), (31, "true")]);
 }

@@ -21,6 +21,8 @@ pub mod pipeline;
 pub mod upstream;
 /// From error to answer.
 pub mod respond;
+/// Certificates from an authority that issues them by itself.
+pub mod acme;
 /// Whom the gateway believes where it is a client.
 mod trust;
 /// Errors with what has caused them.

@@ -7,11 +7,13 @@ mod listeners;
 /// One data-plane thread.
 mod thread;
 
+use crate::acme::{self, Acme, CertificateReport, HttpAnswers, Wanted};
 use crate::pipeline::LivePlan;
 use crate::plugin::PluginHost;
 use crate::tls::{self, CertStore, Certificates, Tls, Watch};
 use arc_swap::ArcSwap;
 use listeners::{Change, Listening};
+use nylon_config::plan::CertificateSource;
 use nylon_config::{Diagnostic, Plan};
 use nylon_core::Scheme;
 use std::io;
@@ -42,6 +44,9 @@ pub enum StartError {
     /// Certificates in the plan cannot be read any more.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Certificates(Vec<Diagnostic>),
+    /// The directory of certificates that are obtained by ACME is of no use.
+    #[error("{0}; it is the one that `acme` names")]
+    Acme(#[source] acme::StorageError),
     /// There are no keys for tickets.
     #[error("cannot prepare for TLS: {0}")]
     Tls(#[source] rustls::Error),
@@ -65,6 +70,7 @@ pub struct Server {
     live: Arc<ArcSwap<LivePlan>>,
     tls: Arc<Tls>,
     watch: Mutex<Option<Watch>>,
+    acme: Acme,
     listening: Mutex<Vec<Listening>>,
     threads: Mutex<Vec<Thread>>,
 }
@@ -102,20 +108,25 @@ impl Server {
         let count = count.unwrap_or(1);
         let certificates = tls::read(&plan).map_err(StartError::Certificates)?;
         let tls = Arc::new(Tls::new().map_err(StartError::Tls)?);
+        let answers = Arc::new(HttpAnswers::default());
+        let acme = Acme::new(answers.clone(), tls.store.clone());
+        let obtained = acme.prepare(wanted(&plan)).map_err(StartError::Acme)?;
         let change = Change::prepare(&[], &plan, count)?;
         let room = Arc::new(Semaphore::new(plan.limits.max_connections));
         let server = Server {
             live: live.clone(),
             tls: tls.clone(),
             watch: Mutex::default(),
+            acme,
             listening: Mutex::default(),
             threads: Mutex::default(),
         };
-        server.certify(certificates)?;
+        server.certify(certificates, obtained)?;
         for number in 0..count {
             let (live, tls, room, hook) = (live.clone(), tls.clone(), room.clone(), hook.clone());
+            let answers = answers.clone();
             let (commands, told) = mpsc::unbounded_channel();
-            let body = move || thread::run(live, tls, room, told);
+            let body = move || thread::run(live, tls, answers, room, told);
             let thread =
                 std::thread::Builder::new().name(format!("nylon-{number}")).spawn(move || match hook {
                     Some(hook) => hook(Box::new(body)),
@@ -141,20 +152,22 @@ impl Server {
     pub fn switch(&self, plan: Arc<Plan>, hosts: Vec<Arc<dyn PluginHost>>) -> Result<Replaced, StartError> {
         let next = Arc::new(LivePlan::build(plan.clone(), hosts).map_err(StartError::Plan)?);
         let certificates = tls::read(&plan).map_err(StartError::Certificates)?;
+        let obtained = self.acme.prepare(wanted(&plan)).map_err(StartError::Acme)?;
         let now = locked(&self.listening).clone();
         let change = Change::prepare(&now, &plan, locked(&self.threads).len())?;
-        self.certify(certificates)?;
+        self.certify(certificates, obtained)?;
         let before = self.live.swap(next);
         self.apply(change);
         Ok(Replaced(Arc::downgrade(&before)))
     }
 
-    /// Serves these certificates, and watches their files.
-    fn certify(&self, certificates: Certificates) -> Result<(), StartError> {
+    /// Serves these certificates, watches their files, and has the others obtained.
+    fn certify(&self, certificates: Certificates, obtained: acme::Prepared) -> Result<(), StartError> {
         let mut watch = locked(&self.watch);
         // It could put one back that is no longer wanted.
         *watch = None;
-        self.tls.store.replace(certificates.iter().map(|named| (&named.domains[..], named.certified())));
+        let names = certificates.iter().map(|named| (&named.domains[..], named.certified()));
+        self.acme.apply(obtained, || self.tls.store.replace(names)).map_err(StartError::Thread)?;
         *watch = Watch::start(certificates, self.tls.store.clone()).map_err(StartError::Thread)?;
         Ok(())
     }
@@ -195,8 +208,14 @@ impl Server {
         locked(&self.listening).iter().map(|listening| (scheme(listening), listening.actual)).collect()
     }
 
+    /// How the certificates stand that are obtained by ACME.
+    pub fn obtained_certificates(&self) -> Vec<CertificateReport> {
+        self.acme.reports()
+    }
+
     /// Stops accepting, lets open requests finish within `grace`, cuts the rest, and joins all threads.
     pub fn stop(&self, grace: Duration) {
+        self.acme.stop();
         let threads = std::mem::take(&mut *locked(&self.threads));
         for thread in &threads {
             // One that has ended by itself is joined below like the others.
@@ -214,6 +233,16 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop(Duration::ZERO);
     }
+}
+
+/// What a plan wants to be obtained by ACME.
+fn wanted(plan: &Plan) -> impl Iterator<Item = Wanted> {
+    plan.certificates.iter().filter_map(|certificate| match &certificate.source {
+        CertificateSource::Acme(acme) => {
+            Some(Wanted { domains: certificate.domains.clone(), acme: acme.clone() })
+        }
+        CertificateSource::Custom(_) => None,
+    })
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

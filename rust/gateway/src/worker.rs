@@ -3,6 +3,7 @@
 //! A [`Worker`] is shared by reference count among the tasks of its thread and never leaves it, so its parts need
 //! no locks. Only the live plan comes from outside, swapped whole.
 
+use crate::acme::HttpAnswers;
 use crate::pipeline::{LivePlan, LogQueue};
 use crate::tls::Tls;
 use crate::upstream::Pool;
@@ -21,16 +22,18 @@ pub struct Worker {
     pub pool: Rc<Pool>,
     /// What handshakes need.
     pub(crate) tls: Arc<Tls>,
+    /// What proves to an authority whose domains these are.
+    pub(crate) answers: Arc<HttpAnswers>,
     connections: Cell<usize>,
 }
 
 impl Worker {
-    /// A worker over the live plan and the certificates that all threads share.
-    pub(crate) fn new(live: Arc<ArcSwap<LivePlan>>, tls: Arc<Tls>) -> Rc<Worker> {
+    /// A worker over what all threads share: the live plan, the certificates, the answers to an authority.
+    pub(crate) fn new(live: Arc<ArcSwap<LivePlan>>, tls: Arc<Tls>, answers: Arc<HttpAnswers>) -> Rc<Worker> {
         let limits = &live.load().plan.runtime;
         let pool = Rc::new(Pool::new(limits.upstream_keepalive_pool_size));
         let live = RefCell::new(Cache::new(live));
-        Rc::new(Worker { live, logs: Rc::default(), pool, tls, connections: Cell::new(0) })
+        Rc::new(Worker { live, logs: Rc::default(), pool, tls, answers, connections: Cell::new(0) })
     }
 
     /// The plan that a new exchange runs under.

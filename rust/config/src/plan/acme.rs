@@ -3,22 +3,12 @@
 use std::path::PathBuf;
 
 use super::Secret;
-use crate::diagnostic::Location;
 
-/// All that is obtained by ACME.
-#[derive(Debug, Clone, PartialEq)]
+/// How a certificate is obtained and renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acme {
     /// The directory for accounts and certificates.
     pub storage: PathBuf,
-    /// What is to be obtained, in the order written. Never empty; no two are of the same domains from one authority.
-    pub certificates: Vec<AcmeCertificate>,
-}
-
-/// One certificate to be obtained and renewed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AcmeCertificate {
-    /// The names that it is for, in lower case, in the order written. Never empty, no wildcards.
-    pub domains: Vec<String>,
     /// Who issues it.
     pub authority: Authority,
     /// The address that the authority may write to.
@@ -27,20 +17,6 @@ pub struct AcmeCertificate {
     pub external_account: Option<ExternalAccount>,
     /// How the authority is shown who controls the domains.
     pub challenge: Challenge,
-    /// Where the configuration asks for it.
-    pub location: Location,
-}
-
-impl AcmeCertificate {
-    /// Whether both ask for the same in the same way: all but their places.
-    pub fn is_alike(&self, other: &AcmeCertificate) -> bool {
-        let AcmeCertificate { domains, authority, email, external_account, challenge, location: _ } = self;
-        *domains == other.domains
-            && *authority == other.authority
-            && *email == other.email
-            && *external_account == other.external_account
-            && *challenge == other.challenge
-    }
 }
 
 /// A certificate authority.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::Acme;
 use crate::diagnostic::Location;
 
 /// A certificate for some names.
@@ -20,6 +21,8 @@ pub struct Certificate {
 pub enum CertificateSource {
     /// From files, which are read again when they change.
     Custom(CertificateFiles),
+    /// From an authority. The domains are no wildcards.
+    Acme(Acme),
 }
 
 /// The files of a certificate. They were read once already, when the configuration was checked.

@@ -6,6 +6,7 @@
 use std::time::SystemTime;
 
 use super::{
+    acme::{Ground, acme},
     located::{readable, secret_file},
     services::is_host_name,
 };
@@ -20,37 +21,44 @@ use crate::{
 
 pub(super) fn certificates(
     written: &[raw::Certificate],
+    ground: &Ground<'_>,
     report: &mut Report<'_>,
 ) -> Option<Vec<Certificate>> {
     let mut taken: Vec<(String, Place)> = Vec::new();
-    let all: Vec<_> = written.iter().map(|one| certificate(one, &mut taken, report)).collect();
+    let all: Vec<_> = written.iter().map(|one| certificate(one, ground, &mut taken, report)).collect();
     all.into_iter().collect()
 }
 
 fn certificate(
     written: &raw::Certificate,
+    ground: &Ground<'_>,
     taken: &mut Vec<(String, Place)>,
     report: &mut Report<'_>,
 ) -> Option<Certificate> {
     let from_files = written.has("cert") || written.has("key") || written.has("chain");
-    let source = match written.kind.as_ref().map(|kind| kind.value) {
-        Some(raw::CertificateType::Custom) => Some(()),
-        None if from_files => Some(()),
-        // Where it is written, it is reported already.
-        Some(raw::CertificateType::Acme) => None,
-        None if written.has("type") => None,
-        None => {
-            report.unavailable(written.place, "a certificate without `cert` and `key`, obtained by ACME,");
-            None
-        }
+    let kind = match &written.kind {
+        Some(kind) => kind.value,
+        None if written.has("type") => return None,
+        None if from_files => raw::CertificateType::Custom,
+        None => raw::CertificateType::Acme,
     };
     let named = domains(written.domains.as_ref()?, taken, report);
-    source?;
-    let files = files(written, report)?;
-    check(written, &files, &named, report)?;
+    let source = match kind {
+        raw::CertificateType::Custom => {
+            let files = files(written, report)?;
+            check(written, &files, &named, report)?;
+            CertificateSource::Custom(files)
+        }
+        raw::CertificateType::Acme => {
+            if from_files {
+                report.warn(written.place, "`cert`, `key` and `chain` have no effect where `type` is `acme`");
+            }
+            CertificateSource::Acme(acme(written, &named, ground, report)?)
+        }
+    };
     Some(Certificate {
         domains: named.into_iter().map(|(name, _)| name).collect(),
-        source: CertificateSource::Custom(files),
+        source,
         location: report.sources.location(written.place),
     })
 }

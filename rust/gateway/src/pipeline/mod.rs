@@ -51,6 +51,10 @@ use std::time::Instant;
 pub async fn serve(worker: &Rc<Worker>, arrived: Arrived) -> Response<OutBody> {
     let live = worker.live();
     let Arrived { mut facts, mut head, body, upgrade } = arrived;
+    // Before routing: no route, redirect or middleware may stand between an authority and its proof.
+    if let Some(proof) = worker.answers.answer(head.path.as_str()) {
+        return proof;
+    }
     let (rule, rewritten) = match find(&live, &mut facts, &head) {
         Ok(found) => found,
         Err(refusal) => return refusal.response(facts.id),

@@ -2,6 +2,7 @@
 
 use super::accept::accept;
 use super::listeners::Speaks;
+use crate::acme::HttpAnswers;
 use crate::pipeline::LivePlan;
 use crate::plugin::remote;
 use crate::stop::Stop;
@@ -42,6 +43,7 @@ struct Accepting {
 pub(super) fn run(
     live: Arc<ArcSwap<LivePlan>>,
     tls: Arc<Tls>,
+    answers: Arc<HttpAnswers>,
     room: Arc<Semaphore>,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
@@ -52,7 +54,7 @@ pub(super) fn run(
     };
     let _lanes = remote::host_lanes();
     runtime.block_on(async move {
-        let worker = Worker::new(live, tls);
+        let worker = Worker::new(live, tls, answers);
         let logging = tokio::task::spawn_local(worker.logs.clone().run());
         let mut accepting: HashMap<u64, Accepting> = HashMap::new();
         // Listeners that were removed; connections that came through them are counted by the worker.

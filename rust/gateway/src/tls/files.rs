@@ -38,7 +38,10 @@ pub(crate) fn read(plan: &Plan) -> Result<Certificates, Vec<Diagnostic>> {
     let mut wrong = Vec::new();
     let mut all = Vec::new();
     for certificate in &plan.certificates {
-        let CertificateSource::Custom(files) = &certificate.source;
+        let CertificateSource::Custom(files) = &certificate.source else {
+            all.push(Named { domains: certificate.domains.clone(), from: None });
+            continue;
+        };
         match certificates::load(files) {
             Ok(ServerCertificate { certified, .. }) => {
                 let from = Some(FromFiles { files: files.clone(), certified });

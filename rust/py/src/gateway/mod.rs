@@ -19,6 +19,7 @@ use crate::python_host::keep_thread_state;
 use hosts::{Hosted, Hosts, Ingredients, end};
 use nylon_config::plan::{Broker, Middleware, Plan, ServiceKind};
 use nylon_core::Scheme;
+use nylon_gateway::acme::CertificateReport;
 use nylon_gateway::server::{Server, StartError, ThreadHook};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -29,7 +30,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a start waits for plugins that cannot answer yet.
 const READY_WAIT: Duration = Duration::from_secs(1);
@@ -289,6 +290,7 @@ impl GatewayCore {
             "retiring": running.retirement.waiting(),
             "listeners": listeners.collect::<Vec<_>>(),
             "plugins": plugins,
+            "certificates": running.server.obtained_certificates().iter().map(obtained).collect::<Vec<_>>(),
         });
         status.to_string()
     }
@@ -335,6 +337,18 @@ impl GatewayCore {
             std::thread::sleep(READY_STEP);
         }
     }
+}
+
+/// A certificate that is obtained by ACME; times are seconds since 1970.
+fn obtained(certificate: &CertificateReport) -> Value {
+    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    json!({
+        "domains": certificate.domains,
+        "directory_url": certificate.directory_url,
+        "not_after": certificate.not_after.map(seconds),
+        "due": seconds(certificate.due),
+        "problem": certificate.problem,
+    })
 }
 
 fn described(hosted: &Hosted) -> Value {
@@ -396,7 +410,9 @@ fn unchangeable(now: &Plan, next: &Plan) -> Vec<String> {
 fn start_error(py: Python<'_>, error: &StartError) -> PyErr {
     let class = match error {
         StartError::Plan(_) | StartError::Certificates(_) => ErrorClass::ConfigError,
-        StartError::Listen { .. } | StartError::Tls(_) | StartError::Thread(_) => ErrorClass::GatewayError,
+        StartError::Listen { .. } | StartError::Acme(_) | StartError::Tls(_) | StartError::Thread(_) => {
+            ErrorClass::GatewayError
+        }
     };
     class.error(py, error.to_string())
 }
