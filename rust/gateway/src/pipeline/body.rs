@@ -191,16 +191,18 @@ impl Flow {
         mut chunk: Chunk,
         filters: &[usize],
     ) -> Result<Bytes, String> {
+        let mut ended = false;
         for &index in filters {
             if chunk.data.is_empty() && !chunk.end_of_stream {
                 break;
             }
-            if !self.is_sound(index) {
+            // An end skips the others, but not those whose word is in the head already.
+            if !self.is_sound(index) || ended && !self.takes_chunks(index) {
                 continue;
             }
             match self.filter_pieces(index, &mut chunk).await {
                 Verdict::Next => {}
-                Verdict::End => break,
+                Verdict::End => ended = true,
                 Verdict::Fail(kind) => return Err(format!("response_body_filter failed: {}", kind.name())),
             }
         }

@@ -32,8 +32,8 @@ pub(super) struct CorsEntry {
 
 /// What the request phase leaves for the response.
 enum Noted {
-    /// A preflight: the response is made already.
-    Preflight,
+    /// The response is the gateway's own, and made already.
+    Answered,
     /// The origin that is allowed.
     Allowed(HeaderValue),
 }
@@ -63,7 +63,7 @@ impl CorsEntry {
         let preflight = request.method == Method::OPTIONS
             && request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         if !allowed && self.refuse_others && !is_own(origin, &call.exchange) {
-            call.session.slot = Some(Box::new(Noted::Preflight));
+            call.session.slot = Some(Box::new(Noted::Answered));
             let depends = vary(&call.exchange.response.headers, "origin");
             return refuse(call, respond::OTHER_ORIGIN, depends.as_slice());
         }
@@ -84,7 +84,7 @@ impl CorsEntry {
         if allowed {
             ops.extend_from_slice(&self.preflight);
         }
-        call.session.slot = Some(Box::new(Noted::Preflight));
+        call.session.slot = Some(Box::new(Noted::Answered));
         apply(call, &ops, Outcome::End)
     }
 
@@ -92,7 +92,7 @@ impl CorsEntry {
         let noted = call.session.slot.as_ref().and_then(|slot| slot.downcast_ref::<Noted>());
         let headers = &call.exchange.response.headers;
         let origin = match (noted, &self.origins) {
-            (Some(Noted::Preflight), _) => return pass(call.exchange),
+            (Some(Noted::Answered), _) => return pass(call.exchange),
             (_, Allowed::All) => Some(HeaderValue::from_static("*")),
             (Some(Noted::Allowed(origin)), _) => Some(origin.clone()),
             (None, _) => None,
