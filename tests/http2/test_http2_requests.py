@@ -251,3 +251,18 @@ def test_an_upgrade_to_http2_is_passed_over(plain: Plain) -> None:
     for request in origin.received("/upgrade"):
         names = {name.lower() for name, _ in request.headers}
         assert not names & {"connection", "upgrade", "http2-settings"}
+
+
+def test_the_trailers_of_a_response_pass_but_for_what_is_of_its_connection(plain: Plain) -> None:
+    gateway, origin = plain
+    origin.behave(
+        "/trailers",
+        lambda line, request: line.send(
+            b"HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n"
+            b"4\r\nbody\r\n0\r\nx-sum: 7\r\nkeep-alive: 5\r\nconnection: close\r\n\r\n"
+        ),
+    )
+    with Http2Connection(gateway.address) as connection:
+        stream = connection.begin("GET", "/trailers")
+        assert connection.answer(stream).body == b"body"
+        assert connection.streams[stream].trailers == [("x-sum", "7")]

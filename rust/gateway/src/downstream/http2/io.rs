@@ -8,6 +8,7 @@
 use super::calm::Calm;
 use super::frames::Frames;
 use crate::downstream::socket::ClientSocket;
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -25,6 +26,8 @@ pub(super) struct Http2Io {
     socket: ClientSocket,
     frames: Frames,
     calm: Rc<Calm>,
+    /// When the socket last took nothing.
+    stuck: Rc<Cell<Instant>>,
     head_time: Duration,
     /// Since when something is begun.
     begun: Option<Instant>,
@@ -35,17 +38,32 @@ pub(super) struct Http2Io {
 }
 
 impl Http2Io {
-    /// A connection that was accepted at `start`.
-    pub(super) fn new(socket: ClientSocket, calm: Rc<Calm>, head_time: Duration, start: Instant) -> Http2Io {
+    /// A connection that was accepted at `start`; `stuck` is kept up to date.
+    pub(super) fn new(
+        socket: ClientSocket,
+        calm: Rc<Calm>,
+        stuck: Rc<Cell<Instant>>,
+        head_time: Duration,
+        start: Instant,
+    ) -> Http2Io {
         Http2Io {
             socket,
             frames: Frames::new(),
             calm,
+            stuck,
             head_time,
             begun: Some(start),
             is_between_frames: true,
             has_ended: false,
         }
+    }
+
+    fn wrote(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.is_between_frames = false;
+        if polled.is_pending() {
+            self.stuck.set(Instant::now());
+        }
+        polled
     }
 
     /// Sends the client away: what it still sends is not looked at.
@@ -103,8 +121,8 @@ impl AsyncRead for Http2Io {
 
 impl AsyncWrite for Http2Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.is_between_frames = false;
-        self.socket.poll_write(cx, bytes)
+        let polled = self.socket.poll_write(cx, bytes);
+        self.wrote(polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -128,7 +146,7 @@ impl AsyncWrite for Http2Io {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.is_between_frames = false;
-        self.socket.poll_write_vectored(cx, slices)
+        let polled = self.socket.poll_write_vectored(cx, slices);
+        self.wrote(polled)
     }
 }

@@ -26,6 +26,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use io::Http2Io;
 use nylon_config::plan::Limits;
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
@@ -58,8 +59,9 @@ pub(super) fn serve<'s>(
 ) -> impl Future<Output = ()> + use<'s> {
     let idle_time = limits.keepalive_timeout;
     let calm = Rc::new(Calm::new());
-    let streams = Streams::new(worker.connection(), limits.write_timeout);
-    let io = TokioIo::new(Http2Io::new(socket, calm.clone(), limits.header_read_timeout, start));
+    let stuck = Rc::new(Cell::new(start));
+    let streams = Streams::new(worker.connection(), limits.write_timeout, stuck.clone());
+    let io = Http2Io::new(socket, calm.clone(), stuck, limits.header_read_timeout, start);
     let mut builder = Builder::new(streams.clone());
     builder
         .initial_stream_window_size(STREAM_WINDOW)
@@ -93,7 +95,7 @@ pub(super) fn serve<'s>(
             Ok::<_, Infallible>(response.map(|body| Paced::new(body, pace, calm)))
         }
     });
-    let connection = builder.serve_connection(io, service);
+    let connection = builder.serve_connection(TokioIo::new(io), service);
     async move {
         let mut connection = pin!(connection);
         tokio::select! {

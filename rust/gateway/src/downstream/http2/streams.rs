@@ -2,6 +2,7 @@
 
 use super::calm::Calm;
 use crate::downstream::clock::Clock;
+use crate::downstream::normalise::strip_hop_by_hop;
 use crate::pipeline::{BodyAborted, OutBody};
 use crate::worker::ConnectionGuard;
 use bytes::Bytes;
@@ -29,17 +30,22 @@ struct Shared {
     /// The pace of the stream that begins next: hyper asks for its service, then for its task.
     next: RefCell<Option<Rc<Pace>>>,
     write_time: Duration,
+    /// When the socket last took nothing.
+    stuck: Rc<Cell<Instant>>,
     /// The connection is open for as long as one of its exchanges is.
     _guard: ConnectionGuard,
 }
 
 impl Streams {
-    pub(super) fn new(guard: ConnectionGuard, write_time: Duration) -> Streams {
+    /// A client that opens no window for `write_time` loses the stream. As long as its socket is what holds it up, it is
+    /// not the window: `stuck` is when it last was.
+    pub(super) fn new(guard: ConnectionGuard, write_time: Duration, stuck: Rc<Cell<Instant>>) -> Streams {
         Streams(Rc::new(Shared {
             running: Cell::new(0),
             idle: Cell::new(Instant::now()),
             next: RefCell::default(),
             write_time,
+            stuck,
             _guard: guard,
         }))
     }
@@ -72,9 +78,9 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
         let pace = self.0.next.take().unwrap_or_default();
         tokio::task::spawn_local(async move {
             let mut stream = pin!(stream);
-            let write_time = running.0.write_time;
+            let Shared { write_time, stuck, .. } = &*running.0;
             poll_fn(|cx| match stream.as_mut().poll(cx) {
-                Poll::Pending if pace.is_late(write_time, cx) => {
+                Poll::Pending if pace.is_late(stuck.get(), *write_time, cx) => {
                     tracing::debug!("a stream is reset: its client opens no window");
                     Poll::Ready(())
                 }
@@ -114,9 +120,9 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    fn is_late(&self, limit: Duration, cx: &mut Context<'_>) -> bool {
+    fn is_late(&self, stuck: Instant, limit: Duration, cx: &mut Context<'_>) -> bool {
         let Some(since) = self.waits.get() else { return false };
-        let deadline = since + limit;
+        let deadline = since.max(stuck) + limit;
         self.clock.borrow_mut().get_or_insert_with(|| Clock::new(deadline)).is_late(deadline, cx)
     }
 }
@@ -161,9 +167,14 @@ impl Body for Paced {
         Poll::Ready(match polled {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => Some(Ok(this.send(data))),
-                Err(trailers) => {
+                Err(frame) => {
                     this.has_ended = true;
-                    Some(Ok(trailers))
+                    // As in the head: what is for one connection only has no place here.
+                    let trailers = frame.into_trailers().map(|mut trailers| {
+                        strip_hop_by_hop(&mut trailers);
+                        Frame::trailers(trailers)
+                    });
+                    Some(Ok(trailers.unwrap_or_else(|frame| frame)))
                 }
             },
             Some(Err(broken)) => Some(Err(broken)),
