@@ -112,9 +112,14 @@ def described(status: dict[str, Any]) -> list[str]:
     if status["retiring"]:
         lines.append(f"{status['retiring']} earlier generations still finish what they have begun")
     if refusal := reloads["last_refusal"]:
-        lines += [f"last refused reload, {_when(refusal['at'])}:", *(f"  {line}" for line in refusal["reason"].splitlines())]
+        lines += [
+            f"last refused reload, {_when(refusal['at'])}:",
+            *(f"  {line}" for line in refusal["reason"].splitlines()),
+        ]
     for certificate in status["certificates"]:
         lines += ["", *_certificate(certificate)]
+    for service in status["services"]:
+        lines += ["", *_service(service)]
     for plugin in status["plugins"]:
         state = "ready" if plugin["ready"] else f"not ready: {plugin['reason']}"
         lines += ["", f"plugin {plugin['name']} ({plugin['kind']}): {state}"]
@@ -142,7 +147,9 @@ def _certificate(certificate: dict[str, Any]) -> list[str]:
     """A certificate that is obtained by ACME."""
     until, due, problem = certificate["not_after"], _when(certificate["due"]), certificate["problem"]
     state = "none yet" if until is None else f"valid until {_when(until)}"
-    step = "renewed" if until is not None and problem is None else "tried" if problem is None else "tried again"
+    step = (
+        "renewed" if until is not None and problem is None else "tried" if problem is None else "tried again"
+    )
     lines = [
         f"certificate for {', '.join(certificate['domains'])}: {state}, to be {step} at {due}",
         f"  from {certificate['directory_url']}",
@@ -152,6 +159,20 @@ def _certificate(certificate: dict[str, Any]) -> list[str]:
 
 def _when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
+
+
+def _service(service: dict[str, Any]) -> list[str]:
+    """The lines of a service: its endpoints, their states and requests."""
+    pending = f", {service['pending']} requests wait for a place" if service["pending"] else ""
+    endpoints = service["endpoints"]
+    width = max((len(endpoint["address"]) for endpoint in endpoints), default=0)
+    return [
+        f"service {service['name']}{pending}",
+        *(
+            f"  {one['address'].ljust(width)}  {one['state'].ljust(10)}  {one['in_flight']} in flight"
+            for one in endpoints
+        ),
+    ]
 
 
 def _processes(plugin: dict[str, Any]) -> list[str]:

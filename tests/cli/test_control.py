@@ -27,6 +27,7 @@ plugins:
   - {name: p, file: app.py}
 services:
   - {name: said, service_type: plugin, plugin: {name: p, entry: say}}
+  - {name: app, service_type: http, endpoints: [{ip: 127.0.0.1, port: 9}, {unix: app.sock}]}
 routes:
   - name: r
     route: {type: host, value: "*"}
@@ -68,7 +69,7 @@ def test_reload_of_a_wrong_file_exits_with_1_and_every_error(app, gateway, nylon
     done = nylon("reload", "-c", "nylon.yaml")
     assert (done.code, done.out) == (1, "")
     assert "unknown key `rutes`" in done.err and "unknown key `max`" in done.err
-    assert "nylon.yaml:8:1" in done.err and "did you mean `routes`?" in done.err
+    assert "nylon.yaml:9:1" in done.err and "did you mean `routes`?" in done.err
     assert json.loads(nylon("status", "--control", "nylon.sock", "--json").out)["generation"] == 1
 
 
@@ -99,6 +100,10 @@ def test_status_shows_what_runs_for_people_and_for_programs(app, gateway, nylon)
     assert lines[0].startswith("nylon 0") and f"process {gateway.process.pid}" in lines[0]
     assert f"configuration: {app / 'nylon.yaml'}, generation 1 (0 reloads, 0 refused)" in lines
     assert "plugin p (python): ready" in lines
+    at = lines.index("service app")
+    unix = f"unix:{app / 'app.sock'}"
+    assert lines[at + 1].split() == ["127.0.0.1:9", "healthy", "0", "in", "flight"]
+    assert lines[at + 2] == f"  {unix}  healthy     0 in flight"
     nylon("reload", "-c", "nylon.yaml")
     (app / "app.py").write_text("def (")
     assert nylon("reload", "-c", "nylon.yaml").code == 1

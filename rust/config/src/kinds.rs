@@ -1,5 +1,7 @@
 //! The plain kinds of values that sections are made of.
 
+use std::time::Duration;
+
 use nylon_core::template::{Hint, Template, TemplateError};
 use serde_json::{Map, Value, json};
 
@@ -32,7 +34,10 @@ pub(crate) type Millis = Count<1, 3_600_000>;
 
 /// A time with its unit: `500ms`, `3s`, `2m`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Interval;
+pub(crate) struct Interval {
+    pub(crate) value: Duration,
+    pub(crate) place: Place,
+}
 
 /// Text, perhaps empty, with parts that come from the request: `user-${header(x-user)}`.
 pub(crate) type Templated = Spanned<Template>;
@@ -278,26 +283,50 @@ impl<const MIN: u64, const MAX: u64> ReadDefault for Count<MIN, MAX> {
     }
 }
 
+/// The longest time that can be written: a day.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// The time that a number and its unit name.
+fn interval(text: &str) -> Option<Duration> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number: u64 = text[..text.len() - unit.len()].parse().ok()?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(number.checked_mul(millis)?)).filter(|time| *time <= LONGEST)
+}
+
 impl Read for Interval {
     fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
         let text = match &node.value {
             Tree::Text(text) => text,
             other => return expected("a time as text, such as 3s or 500ms", other, node.place, report),
         };
-        let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-        if unit.len() == text.len() || !["ms", "s", "m", "h"].contains(&unit) {
+        let Some(value) = interval(text) else {
             report.error_help(
                 node.place,
                 format!("`{text}` is no time"),
-                "write a number and `ms`, `s`, `m` or `h`",
+                "write a number and `ms`, `s`, `m` or `h`, at most 24h",
             );
             return None;
-        }
-        Some(Interval)
+        };
+        Some(Interval { value, place: node.place })
     }
 
     fn schema(_: &mut Map<String, Value>) -> Value {
         json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$" })
+    }
+}
+
+impl ReadDefault for Interval {
+    type Written = &'static str;
+
+    fn written(text: &'static str, place: Place) -> Option<Self> {
+        interval(text).map(|value| Interval { value, place })
     }
 }
 

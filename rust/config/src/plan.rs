@@ -23,8 +23,11 @@ mod payload;
 mod routing;
 /// TLS towards clients.
 mod tls;
+/// How requests are shared among endpoints.
+mod balancing;
 
 pub use acme::*;
+pub use balancing::*;
 pub use builtins::*;
 pub use condition::*;
 pub use payload::*;
@@ -54,6 +57,8 @@ pub struct Plan {
     pub messaging: Vec<Messaging>,
     /// All plugins, used or not, in the order written.
     pub plugins: Vec<Plugin>,
+    /// How the names of endpoints are resolved.
+    pub dns: Dns,
     /// All services, used or not, in the order written.
     pub services: Vec<Service>,
     /// All routes, in the order written. Their matchers never overlap.

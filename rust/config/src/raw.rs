@@ -19,7 +19,10 @@ mod plugins;
 mod routing;
 /// Certificates.
 mod tls;
+/// How requests are shared among endpoints.
+mod balancing;
 
+pub(crate) use balancing::*;
 pub(crate) use builtins::*;
 pub(crate) use conditions::*;
 pub(crate) use plugins::*;
@@ -55,6 +58,8 @@ section! {
         optional messaging("messaging"): Vec<Messaging>;
         /// Units of code.
         optional plugins("plugins"): Vec<Plugin>;
+        /// How the names of endpoints are resolved.
+        optional dns("dns"): Dns;
         /// What paths lead to.
         optional services("services"): Vec<Service>;
         /// Lists of middleware by name.

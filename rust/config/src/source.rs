@@ -117,7 +117,7 @@ fn without_secrets(line: &str) -> String {
     static SECRETS: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
             r#"(?x)
-            (?i: pass\w* | tok\w* | \w*secret | eab_hmac_key ) ["']? \s* : \s*
+            (?i: pass(?: [a-hj-z0-9_] \w* )? | tok\w* | \w*secret | eab_hmac_key ) ["']? \s* : \s*
                 (?: "(?<double>[^"]*) | '(?<single>[^']*) | (?<flow>[^\s"',}\]][^,}\]]*) )
             | (?: ^ | // | [\s"'\[,] ) (?<user>[^\s/@"'\[,]+) @
             "#,
@@ -181,6 +181,8 @@ mod tests {
             ("servers: u:p@a", "servers: ***@a"),
             ("servers: [nats://a:1]", "servers: [nats://a:1]"),
             ("password:", "password:"),
+            // A word that only begins alike.
+            ("passive_health: {ejection: 1s}", "passive_health: {ejection: 1s}"),
         ] {
             assert_eq!(without_secrets(line), shown);
         }

@@ -50,6 +50,8 @@ mod conditions;
 mod middleware;
 /// Services and their endpoints.
 mod services;
+/// How requests are shared among endpoints.
+mod balancing;
 /// Routes: which requests, which paths.
 mod routes;
 /// Path patterns and rewrites.
@@ -72,6 +74,8 @@ pub(crate) fn plan(root: &raw::Root, report: &mut Report<'_>) -> Option<Plan> {
     let trusted_proxies = trusted_proxies(root, report);
     let header_selector = header_selector(root, report);
     let control = control(root, report);
+
+    let dns = balancing::dns(root, report);
 
     let brokers = list(root.messaging.as_ref());
     let broker_names = Directory::of("messaging connection", brokers, |broker| broker.name.as_ref(), report);
@@ -121,6 +125,7 @@ pub(crate) fn plan(root: &raw::Root, report: &mut Report<'_>) -> Option<Plan> {
         control,
         messaging: messaging.into_iter().collect::<Option<_>>()?,
         plugins: plugins.into_iter().collect::<Option<_>>()?,
+        dns: dns?,
         services: services.into_iter().collect::<Option<_>>()?,
         routes: routes?,
     };

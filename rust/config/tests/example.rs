@@ -60,8 +60,6 @@ fn exactly_the_unavailable_features_are_errors() {
             ("nylon.yaml", 16, "user", "`user` of `runtime`"),
             ("nylon.yaml", 17, "group", "`group` of `runtime`"),
             ("nylon.yaml", 22, "upgrade_sock", "`upgrade_sock` of `runtime`"),
-            ("20-routes.yml", 5, "weighted", "algorithm `weighted`"),
-            ("20-routes.yml", 7, "health_check", "`health_check` of a service"),
             ("20-routes.yml", 9, "static", "service_type `static`"),
         ]
     );

@@ -5,8 +5,9 @@ use std::{fs, path::Path, time::Duration};
 use nylon_config::{
     Loaded, Plan,
     plan::{
-        Broker, BrokerAuth, CallbackMemory, Execution, HostPattern, Isolation, Matcher, Middleware, OnError,
-        OnLoadError, Overflow, PluginIndex, PluginKind, PythonSource, ServiceKind, Upstream, Workers,
+        Algorithm, Balancing, Broker, BrokerAuth, CallbackMemory, Execution, HashBy, HostPattern, Isolation,
+        Matcher, Middleware, OnError, OnLoadError, Overflow, PluginIndex, PluginKind, PythonSource,
+        RetryStatus, ServiceKind, Upstream, Workers,
     },
 };
 use nylon_core::Phase;
@@ -286,6 +287,46 @@ services:
     assert_eq!(addresses, ["[::1]:80", "origin.test:81"]);
     assert_eq!(limits.connect_timeout, Duration::from_millis(700));
     assert_eq!(limits.response_head_timeout, Duration::from_secs(120));
+}
+
+#[test]
+fn balancing_comes_with_its_defaults() {
+    let plan = plan(
+        "
+http: [127.0.0.1:0]
+services:
+  - name: plain
+    service_type: http
+    endpoints: [{ip: 127.0.0.1, port: 1}]
+  - name: careful
+    service_type: http
+    algorithm: consistent
+    hash: {by: header, name: X-User}
+    endpoints: [{host: app.test, port: 1, weight: 3}]
+    health_check: {}
+    passive_health: {enabled: false}
+    retry: {on: [timeout, gateway_error], attempt_timeout: 2s}
+    circuit_breaker: {max_connections: 5}
+",
+    );
+    let balancing = |service: usize| {
+        let ServiceKind::Http(upstream) = &plan.services[service].kind else { panic!("an http service") };
+        upstream.balancing.clone()
+    };
+    assert_eq!(balancing(0), Balancing::default());
+    let careful = balancing(1);
+    let user = HashBy::Header(http::HeaderName::from_static("x-user"));
+    assert_eq!(careful.algorithm, Algorithm::Consistent(user));
+    let check = careful.health_check.expect("a check");
+    assert_eq!((check.path.as_str(), check.interval), ("/", Duration::from_secs(10)));
+    assert_eq!((check.healthy_threshold, check.unhealthy_threshold), (2, 3));
+    assert_eq!(careful.passive_health, None);
+    let retry = careful.retry.expect("a retry");
+    assert!(retry.on_timeout && !retry.on_connect_error && !retry.on_reset);
+    assert_eq!((retry.on_status, retry.attempts), (RetryStatus::Gateway, 2));
+    let breaker = careful.circuit_breaker.expect("a breaker");
+    assert_eq!((breaker.max_connections, breaker.max_pending), (5, 0));
+    assert_eq!((plan.dns.min_ttl, plan.dns.max_ttl), (Duration::from_secs(1), Duration::from_secs(60)));
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub mod template;
 
 pub use context::{Call, Chunk, Context, DecisionError, Finished, StreamError};
 pub use exchange::{Exchange, RequestBody, ResponseBody, Sent};
-pub use head::{RequestFacts, RequestHead, RequestId, ResponseHead, Scheme, TargetPart, joined};
+pub use head::{RequestFacts, RequestHead, RequestId, ResponseHead, Scheme, TargetPart, cookie, joined};
 pub use op::{Op, OpError};
 pub use outcome::{Decision, Failure, FailureKind, Outcome};
 pub use params::Params;

@@ -6,7 +6,7 @@
 use crate::downstream::ClientBodyError;
 use crate::upstream::ForwardError;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use nylon_core::{FailureKind, RequestId, ResponseHead};
 
 /// An answer that the gateway makes itself.
@@ -74,6 +74,8 @@ pub fn upstream_failure(error: &ForwardError) -> ErrorAnswer {
             (StatusCode::BAD_GATEWAY, "the upstream gave no valid response")
         }
         ForwardError::ResponseTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "the upstream took too long"),
+        ForwardError::Down { .. } => (StatusCode::SERVICE_UNAVAILABLE, "the upstream is down"),
+        ForwardError::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, "the upstream is overloaded"),
         ForwardError::ClientBody(ClientBodyError::TooLarge) => {
             (StatusCode::PAYLOAD_TOO_LARGE, "body too large")
         }
@@ -85,6 +87,13 @@ pub fn upstream_failure(error: &ForwardError) -> ErrorAnswer {
         }
     };
     ErrorAnswer { status, text }
+}
+
+/// Tells the client when to come again, where that is known.
+pub fn retry_after(error: &ForwardError, headers: &mut HeaderMap) {
+    if let Some(seconds) = error.retry_after() {
+        headers.insert(header::RETRY_AFTER, seconds.into());
+    }
 }
 
 impl ErrorAnswer {

@@ -11,6 +11,7 @@ use crate::acme::{self, Acme, CertificateReport, HttpAnswers, Wanted};
 use crate::pipeline::LivePlan;
 use crate::plugin::PluginHost;
 use crate::tls::{self, CertStore, Certificates, Tls, Watch};
+use crate::upstream::Background;
 use arc_swap::ArcSwap;
 use listeners::{Change, Listening};
 use nylon_config::plan::CertificateSource;
@@ -53,6 +54,9 @@ pub enum StartError {
     /// A thread cannot be started.
     #[error("cannot start a data-plane thread: {0}")]
     Thread(#[source] io::Error),
+    /// Names of endpoints do not resolve, and must.
+    #[error("{} (dns.must_resolve)", .0.join("; "))]
+    Names(Vec<String>),
 }
 
 /// What to do about an address that cannot be had.
@@ -73,6 +77,7 @@ pub struct Server {
     acme: Acme,
     listening: Mutex<Vec<Listening>>,
     threads: Mutex<Vec<Thread>>,
+    background: Background,
 }
 
 struct Thread {
@@ -101,7 +106,7 @@ impl Server {
         hosts: Vec<Arc<dyn PluginHost>>,
         hook: Option<ThreadHook>,
     ) -> Result<Server, StartError> {
-        let live = LivePlan::build(plan.clone(), hosts).map_err(StartError::Plan)?;
+        let live = LivePlan::build(plan.clone(), hosts, None).map_err(StartError::Plan)?;
         let live = Arc::new(ArcSwap::from_pointee(live));
         let count =
             plan.runtime.threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into));
@@ -113,6 +118,8 @@ impl Server {
         let obtained = acme.prepare(wanted(&plan)).map_err(StartError::Acme)?;
         let change = Change::prepare(&[], &plan, count)?;
         let room = Arc::new(Semaphore::new(plan.limits.max_connections));
+        let background = Background::default();
+        tend(&background, &live.load())?;
         let server = Server {
             live: live.clone(),
             tls: tls.clone(),
@@ -120,6 +127,7 @@ impl Server {
             acme,
             listening: Mutex::default(),
             threads: Mutex::default(),
+            background,
         };
         server.certify(certificates, obtained)?;
         for number in 0..count {
@@ -150,13 +158,20 @@ impl Server {
     /// # Errors
     /// [`StartError`]; the plan before goes on as if nothing had happened.
     pub fn switch(&self, plan: Arc<Plan>, hosts: Vec<Arc<dyn PluginHost>>) -> Result<Replaced, StartError> {
-        let next = Arc::new(LivePlan::build(plan.clone(), hosts).map_err(StartError::Plan)?);
+        let before = self.live.load_full();
+        let next = LivePlan::build(plan.clone(), hosts, Some(&before)).map_err(StartError::Plan)?;
+        let next = Arc::new(next);
         let certificates = tls::read(&plan).map_err(StartError::Certificates)?;
         let obtained = self.acme.prepare(wanted(&plan)).map_err(StartError::Acme)?;
         let now = locked(&self.listening).clone();
         let change = Change::prepare(&now, &plan, locked(&self.threads).len())?;
-        self.certify(certificates, obtained)?;
-        let before = self.live.swap(next);
+        if let Err(error) = tend(&self.background, &next).and_then(|()| self.certify(certificates, obtained))
+        {
+            // The plan before goes on; its names have been resolved before.
+            let _ = self.background.tend(&before.services, &before.plan.dns);
+            return Err(error);
+        }
+        self.live.store(next);
         self.apply(change);
         Ok(Replaced(Arc::downgrade(&before)))
     }
@@ -213,6 +228,11 @@ impl Server {
         self.acme.reports()
     }
 
+    /// Each service over HTTP with its endpoints, for people.
+    pub fn services(&self) -> Vec<serde_json::Value> {
+        self.live.load().services.iter().map(|service| service.figures()).collect()
+    }
+
     /// Stops accepting, lets open requests finish within `grace`, cuts the rest, and joins all threads.
     pub fn stop(&self, grace: Duration) {
         self.acme.stop();
@@ -226,6 +246,7 @@ impl Server {
                 tracing::error!("a data-plane thread panicked");
             }
         }
+        self.background.stop();
     }
 }
 
@@ -243,6 +264,18 @@ fn wanted(plan: &Plan) -> impl Iterator<Item = Wanted> {
         }
         CertificateSource::Custom(_) => None,
     })
+}
+
+/// Has the endpoints of a plan looked after, and waits until each name was tried once, so that the first requests find
+/// addresses.
+fn tend(background: &Background, live: &LivePlan) -> Result<(), StartError> {
+    let dns = &live.plan.dns;
+    background.tend(&live.services, dns).map_err(StartError::Thread)?.wait(dns.timeout);
+    let unresolved: Vec<_> = live.services.iter().flat_map(|service| service.unresolved()).collect();
+    if dns.must_resolve && !unresolved.is_empty() {
+        return Err(StartError::Names(unresolved));
+    }
+    Ok(())
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

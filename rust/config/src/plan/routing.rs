@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use super::{
-    Builtin, ClientTls, Condition, Payload, PlainRequests, PluginIndex, Policies, ServiceIndex,
+    Balancing, Builtin, ClientTls, Condition, Payload, PlainRequests, PluginIndex, Policies, ServiceIndex,
     UpstreamLimits,
 };
 #[cfg(doc)]
@@ -41,6 +41,8 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// How they speak TLS, if they do. The trust of [`Runtime::ca_file`] is filled in. A Unix socket has a `hostname`.
     pub tls: Option<ClientTls>,
+    /// How requests are shared among them.
+    pub balancing: Balancing,
 }
 
 /// What an upstream speaks.

@@ -1,6 +1,6 @@
 //! Services, middleware and routes, as written.
 
-use super::{PerPhase, When};
+use super::{Algorithm, CircuitBreaker, Hash, HealthCheck, PassiveHealth, PerPhase, RequestRetry, When};
 use crate::{
     kinds::{Count, Flag, FlagOr, FlagOrText, Interval, Millis, OneOrMany, Payload, Text},
     read::{choice, section},
@@ -22,8 +22,18 @@ section! {
         optional protocol("protocol"): Spanned<Protocol>;
         /// Whether they speak TLS, and how.
         optional tls("tls"): FlagOr<UpstreamTls>;
-        /// How sick endpoints are found.
-        later health_check("health_check"): HealthCheck;
+        /// How sick endpoints are found by asking them.
+        optional health_check("health_check"): HealthCheck;
+        /// How sick endpoints are found by what they answer.
+        optional passive_health("passive_health"): PassiveHealth;
+        /// How long an endpoint that came back takes to get its full share.
+        optional slow_start("slow_start"): Interval;
+        /// What requests have in common that go to the same endpoint, with `algorithm: consistent`.
+        optional hash("hash"): Hash;
+        /// When a request is sent once more.
+        optional retry("retry"): RequestRetry;
+        /// When a request is refused at once.
+        optional circuit_breaker("circuit_breaker"): CircuitBreaker;
         /// The plugin entry that answers.
         optional plugin("plugin"): ServicePlugin;
         /// The files that are served.
@@ -73,17 +83,6 @@ section! {
     }
 }
 
-choice! {
-    /// How an endpoint is chosen.
-    Algorithm "algorithm" {
-        now "round_robin" => RoundRobin,
-        later "weighted" => Weighted,
-        later "consistent" => Consistent,
-        later "random" => Random,
-        later "least_conn" => LeastConn,
-    }
-}
-
 section! {
     /// One upstream address.
     Endpoint "an endpoint", {
@@ -95,24 +94,6 @@ section! {
         optional unix("unix"): Text;
         /// Its share, for the algorithms that weigh.
         optional weight("weight"): Count<1, 65_535>;
-    }
-}
-
-section! {
-    /// How sick endpoints are found.
-    HealthCheck "`health_check`", {
-        /// Whether it is done.
-        optional enabled("enabled"): Flag;
-        /// The path that is asked for.
-        optional path("path"): Text;
-        /// The pause between two checks.
-        optional interval("interval"): Interval;
-        /// How long an answer may take.
-        optional timeout("timeout"): Interval;
-        /// Good answers that make an endpoint healthy.
-        optional healthy_threshold("healthy_threshold"): Count<1, 1_000>;
-        /// Bad answers that make it sick.
-        optional unhealthy_threshold("unhealthy_threshold"): Count<1, 1_000>;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{client_tls, middleware::Attached};
+use super::{balancing, client_tls, middleware::Attached};
 use crate::{
     kinds::{FlagOr, Text},
     plan::{self, ClientTls, Endpoint, Protocol, Service, ServiceKind, Upstream, UpstreamLimits},
@@ -58,12 +58,11 @@ pub(super) fn service(
     })
 }
 
+/// The keys of an http service, beside those of [`balancing::KEYS`].
 const HTTP_KEYS: &[&str] = &[
-    "algorithm",
     "endpoints",
     "protocol",
     "tls",
-    "health_check",
     "connect_timeout_ms",
     "response_head_timeout_ms",
     "upstream_read_timeout_ms",
@@ -73,8 +72,10 @@ const HTTP_KEYS: &[&str] = &[
 /// Reports keys that mean nothing to a service of this type.
 fn only(written: &raw::Service, service_type: &str, keys: &[&str], report: &mut Report<'_>) {
     let place = written.service_type.as_ref().map_or(written.place, |word| word.place);
-    for key in HTTP_KEYS.iter().chain(&["plugin", "static"]) {
-        if written.has(key) && !keys.contains(key) {
+    let http = |key| HTTP_KEYS.contains(key) || balancing::KEYS.contains(key);
+    for key in HTTP_KEYS.iter().chain(balancing::KEYS).chain(&["plugin", "static"]) {
+        let allowed = if service_type == "http" { http(key) } else { keys.contains(key) };
+        if written.has(key) && !allowed {
             report.error(place, format!("a service of type `{service_type}` has no `{key}`"));
         }
     }
@@ -93,9 +94,7 @@ fn http(
             "write `endpoints: [{ip: 127.0.0.1, port: 3000}]`",
         );
     }
-    let weighed = written.algorithm.as_ref().is_some_and(|word| word.value != raw::Algorithm::RoundRobin);
-    let endpoints =
-        written.endpoints.as_ref()?.iter().map(|endpoint| self::endpoint(endpoint, weighed, report));
+    let endpoints = written.endpoints.as_ref()?.iter().map(|endpoint| self::endpoint(endpoint, report));
     let endpoints: Vec<_> = endpoints.collect();
     let mut limits = defaults.limits?.clone();
     for (own, limit) in [
@@ -114,7 +113,8 @@ fn http(
         Some(raw::Protocol::Http2) => Protocol::Http2,
         Some(raw::Protocol::Http1) | None => Protocol::Http1,
     };
-    Some(ServiceKind::Http(Upstream { endpoints, limits, protocol, tls }))
+    let balancing = balancing::balancing(written, &limits, report)?;
+    Some(ServiceKind::Http(Upstream { endpoints, limits, protocol, tls, balancing }))
 }
 
 /// How the endpoints speak TLS. The inner `None`: they do not.
@@ -171,10 +171,7 @@ fn tls(
     Some(Some(tls))
 }
 
-fn endpoint(written: &raw::Endpoint, weighed: bool, report: &mut Report<'_>) -> Option<Endpoint> {
-    if let Some(weight) = written.weight.filter(|weight| weight.value > 1 && !weighed) {
-        report.warn(weight.place, "`weight` has no effect with `round_robin`");
-    }
+fn endpoint(written: &raw::Endpoint, report: &mut Report<'_>) -> Option<Endpoint> {
     let address = address(written, report)?;
     let weight = written.weight.map_or(1, |weight| u32::try_from(weight.value).unwrap_or(u32::MAX));
     Some(Endpoint { address, weight })

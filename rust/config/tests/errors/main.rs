@@ -10,6 +10,7 @@ mod conditions;
 /// Routes, paths and middleware.
 mod routing;
 /// Listeners, services, plugins and brokers.
+mod balancing;
 mod targets;
 mod templates;
 /// Groups of workers and their shares.

@@ -3,7 +3,7 @@
 
 use super::{Expression, Field, MAX_RENDERED, Sent, Template, TooLong};
 use crate::exchange::Exchange;
-use crate::head::{TargetPart, joined};
+use crate::head::{TargetPart, cookie, joined};
 use std::borrow::Cow;
 use std::time::SystemTime;
 
@@ -100,27 +100,13 @@ impl Sent {
                 let mut pairs = form_urlencoded::parse(query.as_bytes());
                 pairs.find(|(known, _)| *known == **name).map(|(_, value)| value)
             }
-            Sent::Cookie(name) => {
-                let lines = request.headers.get_all(http::header::COOKIE).iter();
-                let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
-                pairs
-                    .filter_map(cookie)
-                    .find(|(known, _)| *known == name.as_bytes())
-                    .map(|(_, value)| String::from_utf8_lossy(value))
-            }
+            Sent::Cookie(name) => cookie(&request.headers, name).map(String::from_utf8_lossy),
             Sent::Param(name) => {
                 let mut params = exchange.facts.params.iter();
                 params.find(|(known, _)| *known == &**name).map(|(_, value)| Cow::Borrowed(value))
             }
         }
     }
-}
-
-/// Name and value of one cookie (RFC 6265, 5.4).
-fn cookie(pair: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = pair.iter().position(|byte| *byte == b'=')?;
-    let (name, value) = (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii());
-    Some((name, value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)))
 }
 
 impl Field {

@@ -81,7 +81,8 @@ impl Flow {
             head
         };
         onward.rewrite(&mut head.path);
-        let mut out = Outgoing { head, body: forward_body, upgrade: onward.upgrade };
+        let client = self.exchange().facts.client_ip;
+        let mut out = Outgoing { head, body: forward_body, client, upgrade: onward.upgrade };
         let asked_for_head = out.head.method == Method::HEAD;
         match forward(&self.worker, service, &mut out).await {
             Ok(forwarded) => {
@@ -97,6 +98,7 @@ impl Flow {
                 tracing::warn!(request_id = %self.exchange().facts.id, service = %service.name(), "{error}");
                 self.exchange_mut().sent.error = Some(error.to_string().into());
                 self.answer(respond::upstream_failure(&error));
+                respond::retry_after(&error, &mut self.exchange_mut().response.headers);
                 None
             }
         }
@@ -116,10 +118,10 @@ impl Flow {
 
     /// What goes to the service of an exchange that is through, and the plan that has the service.
     pub(super) fn into_outgoing(mut self: Box<Self>, mut onward: Onward) -> (Outgoing, Arc<LivePlan>) {
-        let Exchange { request: mut head, request_body, .. } = *self.take_exchange();
+        let Exchange { facts, request: mut head, request_body, .. } = *self.take_exchange();
         onward.rewrite(&mut head.path);
-        let body = self.body.forward(&request_body);
-        (Outgoing { head, body, upgrade: onward.upgrade }, self.live)
+        let (body, client) = (self.body.forward(&request_body), facts.client_ip);
+        (Outgoing { head, body, client, upgrade: onward.upgrade }, self.live)
     }
 
     fn is_needed_later(&self) -> bool {

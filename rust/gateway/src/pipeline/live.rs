@@ -20,6 +20,8 @@ pub struct LivePlan {
     pub plan: Arc<Plan>,
     /// The hosts, by plugin index.
     pub hosts: Vec<Arc<dyn PluginHost>>,
+    /// The services over HTTP, in the plan's order.
+    pub(crate) services: Vec<Arc<HttpService>>,
     pub(crate) router: Router,
     pub(crate) rules: Vec<Rule>,
 }
@@ -80,12 +82,16 @@ impl Link {
 }
 
 impl LivePlan {
-    /// Resolves a plan. `hosts` are in the order of `plan.plugins`.
+    /// Resolves a plan. `hosts` are in the order of `plan.plugins`. What is known of the endpoints of `before` goes on.
     ///
     /// # Errors
     /// One diagnostic for each entry that its plugin lacks, at the place in the config that names it; or one for a
     /// service whose files are broken.
-    pub fn build(plan: Arc<Plan>, hosts: Vec<Arc<dyn PluginHost>>) -> Result<LivePlan, Vec<Diagnostic>> {
+    pub fn build(
+        plan: Arc<Plan>,
+        hosts: Vec<Arc<dyn PluginHost>>,
+        before: Option<&LivePlan>,
+    ) -> Result<LivePlan, Vec<Diagnostic>> {
         debug_assert_eq!(plan.plugins.len(), hosts.len());
         let mut errors = Vec::new();
         let mut link = |middleware: &Middleware| {
@@ -114,16 +120,21 @@ impl LivePlan {
                 name,
             })
         };
+        let mut https = Vec::new();
         let services: Vec<(LiveService, Option<&Middleware>)> = plan
             .services
             .iter()
             .map(|service| match &service.kind {
                 ServiceKind::Http(upstream) => {
-                    let http = HttpService::new(&service.name, upstream);
+                    let mut known = before.into_iter().flat_map(|before| &before.services);
+                    let known = known.find(|known| known.name() == service.name);
+                    let http = HttpService::new(&service.name, upstream, known.map(|known| &**known));
                     let of_service = |why| {
                         service.location.diagnostic(format!("TLS of service `{}`: {why}", service.name))
                     };
-                    Ok((LiveService::Http(Arc::new(http.map_err(of_service)?)), None))
+                    let http = Arc::new(http.map_err(of_service)?);
+                    https.push(http.clone());
+                    Ok((LiveService::Http(http), None))
                 }
                 ServiceKind::Plugin(middleware) => Ok((LiveService::Plugin, Some(&**middleware))),
             })
@@ -149,6 +160,6 @@ impl LivePlan {
         }
         let router =
             Router::new(&plan).expect("validation has inserted every pattern into such a tree before");
-        Ok(LivePlan { plan, hosts, router, rules })
+        Ok(LivePlan { plan, hosts, services: https, router, rules })
     }
 }

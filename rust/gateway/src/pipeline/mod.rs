@@ -67,7 +67,7 @@ pub async fn serve(worker: &Rc<Worker>, arrived: Arrived) -> Response<OutBody> {
             head.path = path;
         }
         let body = if body.is_end_stream() { ForwardBody::Empty } else { ForwardBody::Client(body) };
-        let mut out = Outgoing { head, body, upgrade };
+        let mut out = Outgoing { head, body, client: facts.client_ip, upgrade };
         return plain(worker, service, &mut out, facts.id).await;
     }
     let id = facts.id;
@@ -119,7 +119,9 @@ async fn plain(
         }
         Err(error) => {
             tracing::warn!(request_id = %id, service = %service.name(), "{error}");
-            respond::upstream_failure(&error).response(id)
+            let mut response = respond::upstream_failure(&error).response(id);
+            respond::retry_after(&error, response.headers_mut());
+            response
         }
     }
 }

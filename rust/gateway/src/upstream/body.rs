@@ -1,5 +1,6 @@
 //! Bodies on their way to a service and back. Both are streamed: the slower side sets the pace.
 
+use super::balance::Seat;
 use super::pool::{Connection, Pool};
 use super::watch::Watch;
 use crate::downstream::{ClientBody, ClientBodyError};
@@ -19,6 +20,17 @@ pub enum ForwardBody {
     Bytes(Bytes),
     /// Still on the client's connection.
     Client(ClientBody),
+}
+
+impl ForwardBody {
+    /// The same once more, if it is in memory.
+    pub(super) fn copy(&self) -> Option<ForwardBody> {
+        match self {
+            ForwardBody::Empty => Some(ForwardBody::Empty),
+            ForwardBody::Bytes(bytes) => Some(ForwardBody::Bytes(bytes.clone())),
+            ForwardBody::Client(_) => None,
+        }
+    }
 }
 
 /// How far a client's body has come; shared between hyper, which sends it, and whoever awaits the response.
@@ -107,6 +119,8 @@ pub enum UpstreamBodyError {
 pub struct UpstreamBody {
     inner: Incoming,
     home: Option<Home>,
+    /// The place at the endpoint, which is free once the response is read.
+    seat: Option<Seat>,
 }
 
 /// A connection in use, and where it goes when its response is read.
@@ -116,8 +130,8 @@ pub(super) struct Home {
 }
 
 impl UpstreamBody {
-    pub(super) fn new(inner: Incoming, home: Option<Home>) -> UpstreamBody {
-        let mut body = UpstreamBody { inner, home };
+    pub(super) fn new(inner: Incoming, home: Option<Home>, seat: Option<Seat>) -> UpstreamBody {
+        let mut body = UpstreamBody { inner, home, seat };
         if body.inner.is_end_stream() {
             body.go_home();
         }
@@ -128,6 +142,7 @@ impl UpstreamBody {
         if let Some(Home { connection, pool }) = self.home.take() {
             pool.put(connection);
         }
+        self.seat = None;
     }
 }
 

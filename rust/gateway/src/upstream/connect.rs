@@ -1,14 +1,12 @@
 //! From an address to a connection that speaks HTTP.
 
-use super::balance::Address;
+use super::balance::{Address, Target};
 use super::error::ForwardError;
-use super::pool::Connection;
+use super::pool::{Connection, Pool};
 use super::watch::Watch;
 use crate::socket::Socket;
-use crate::worker::Worker;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use nylon_config::plan::EndpointAddress;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -33,7 +31,7 @@ pub(super) enum Stream {
 ///
 /// # Errors
 /// [`ForwardError`]; nothing was sent then.
-pub(super) async fn connect(worker: &Rc<Worker>, address: &Address) -> Result<Connection, ForwardError> {
+pub(super) async fn connect(pool: &Rc<Pool>, address: &Address) -> Result<Connection, ForwardError> {
     let limit = address.limits().connect_timeout;
     let stream = timeout(limit, open(address))
         .await
@@ -48,7 +46,7 @@ pub(super) async fn connect(worker: &Rc<Worker>, address: &Address) -> Result<Co
         .await
         .map_err(|source| ForwardError::Broken { address: address.to_string(), source })?;
     let watch = Rc::new(Watch::new(address.clone()));
-    let (driven, pool) = (watch.clone(), worker.pool.clone());
+    let (driven, pool) = (watch.clone(), pool.clone());
     tokio::task::spawn_local(async move {
         // It ends with its connection; its errors reach whoever waits for a response on it.
         driven.drive(driver.with_upgrades()).await;
@@ -58,22 +56,22 @@ pub(super) async fn connect(worker: &Rc<Worker>, address: &Address) -> Result<Co
 }
 
 async fn open(address: &Address) -> io::Result<Stream> {
-    let stream = reach(address.endpoint()).await?;
+    let stream = reach(address.target()).await?;
     match address.tls() {
         None => Ok(stream),
         Some(tls) => Ok(Stream::Tls(Box::new(Box::pin(tls.connect(stream)).await?))),
     }
 }
 
-async fn reach(address: &EndpointAddress) -> io::Result<Stream> {
-    match address {
-        EndpointAddress::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+async fn reach(target: &Target) -> io::Result<Stream> {
+    match target {
+        Target::Tcp(target) => {
+            let stream = TcpStream::connect(target).await?;
             // Without it a small request can wait for an acknowledgement; failing to set it loses nothing else.
             let _ = stream.set_nodelay(true);
             Ok(Stream::Tcp(Socket(stream)))
         }
-        EndpointAddress::Unix(path) => Ok(Stream::Unix(Socket(UnixStream::connect(path).await?))),
+        Target::Unix(path) => Ok(Stream::Unix(Socket(UnixStream::connect(path).await?))),
     }
 }
 

@@ -46,7 +46,29 @@ pub enum ForwardError {
         /// The limit.
         millis: u128,
     },
+    /// No endpoint is well.
+    #[error("no endpoint of the service is well; in {seconds} s one may be")]
+    Down {
+        /// When to try again.
+        seconds: u64,
+    },
+    /// Each endpoint has as many requests as it may have.
+    #[error("each endpoint of the service has as many requests as it may have (circuit_breaker)")]
+    Full {
+        /// When to try again.
+        seconds: u64,
+    },
     /// The client did not deliver its body.
     #[error(transparent)]
     ClientBody(#[from] ClientBodyError),
+}
+
+impl ForwardError {
+    /// How long the client is told to wait.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        match self {
+            ForwardError::Down { seconds } | ForwardError::Full { seconds } => Some(*seconds),
+            _ => None,
+        }
+    }
 }

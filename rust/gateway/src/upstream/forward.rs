@@ -4,18 +4,20 @@
 //! fresh connection, but only where that cannot do it twice: hyper hands it back unsent, or it is idempotent and
 //! has no body (RFC 9110, 9.2.2).
 
-use super::balance::HttpService;
+use super::balance::{HttpService, Key, Refused, Seat};
 use super::body::{ForwardBody, Home, SendBody, Upload, UpstreamBody};
 use super::connect::connect;
+use super::course::{Cause, Course};
 use super::error::ForwardError;
-use super::tunnel;
 use super::watch::Watch;
+use super::{retry, tunnel};
 use crate::downstream::{Upgrade, strip_hop_by_hop};
 use crate::worker::Worker;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use nylon_core::{RequestHead, ResponseHead};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// What goes to the service.
@@ -24,6 +26,8 @@ pub struct Outgoing {
     pub head: RequestHead,
     /// The body.
     pub body: ForwardBody,
+    /// Who sent it.
+    pub client: IpAddr,
     /// What the client wants to speak instead of HTTP.
     pub upgrade: Option<Upgrade>,
 }
@@ -34,6 +38,13 @@ pub struct Forwarded {
     pub head: ResponseHead,
     /// The body, streaming.
     pub body: UpstreamBody,
+}
+
+impl Outgoing {
+    /// What whoever chooses an endpoint may look at.
+    pub(super) fn key(&self) -> Key<'_> {
+        Key { head: &self.head, client: self.client }
+    }
 }
 
 /// Sends a request to the service's next endpoint.
@@ -47,18 +58,29 @@ pub async fn forward(
 ) -> Result<Forwarded, ForwardError> {
     let upgrade = out.upgrade.take();
     frame(&mut out.head.headers, &out.body, upgrade.as_ref());
-    let turn = service.turn();
+    let mut seat = match service.choose(&out.key(), &[]) {
+        Ok(seat) => seat,
+        Err(_) => Box::pin(wait(service, out)).await?,
+    };
+    if let Some(retry) = &service.balancing().retry
+        && upgrade.is_none()
+    {
+        return Box::pin(retry::forward(worker, service, out, seat, retry)).await;
+    }
     let mut reused = false;
     let mut home = None;
     // What is left of an upgraded connection cannot come back, so it does not take one from the pool.
     if upgrade.is_none() {
-        let pooled = worker.pool.take(service.at(turn)).await;
+        let pooled = worker.pool.take(seat.address()).await;
         home = pooled.map(|connection| Home { connection, pool: worker.pool.clone() });
         reused = home.is_some();
     }
     let mut home = match home {
         Some(home) => home,
-        None => Box::pin(open(worker, service, turn)).await?,
+        None => {
+            let mut course = Course::new(service);
+            Box::pin(open(worker, service, &out.key(), &mut seat, &mut course)).await?
+        }
     };
     let body = std::mem::replace(&mut out.body, ForwardBody::Empty);
     // Only the fields are needed twice: the rest of the head is copied into each request anyway.
@@ -72,74 +94,116 @@ pub async fn forward(
     let response = match answer {
         Ok(response) => response,
         Err(error) if reused => {
-            let head = repeatable.then_some(&mut out.head);
-            Box::pin(again(worker, service, turn, &mut home, error, head)).await?
+            Box::pin(again(worker, service, out, &mut seat, &mut home, error, repeatable)).await?
         }
-        Err(error) => return Err(failed(&home, error)),
+        Err(error) => return Err(failed(service, &seat, &home, error)),
     };
-    receive(worker, home, response, upgrade)
+    service.judge(seat.endpoint(), response.status().is_server_error());
+    receive(worker, home, seat, response, upgrade)
 }
 
-/// Sends a request once more that failed on a connection used before, where that is safe. `head` is there if the
-/// request may be made anew from it.
+/// A place at an endpoint, where none was free.
+pub(super) async fn wait(service: &HttpService, out: &Outgoing) -> Result<Seat, ForwardError> {
+    service.wait(&out.key()).await.map_err(|refused| match refused {
+        Refused::Full(seconds) => ForwardError::Full { seconds },
+        Refused::Down(seconds) => ForwardError::Down { seconds },
+    })
+}
+
+/// Sends a request once more that failed on a connection used before, where that is safe.
 async fn again(
     worker: &Rc<Worker>,
     service: &HttpService,
-    turn: usize,
+    out: &mut Outgoing,
+    seat: &mut Seat,
     home: &mut Home,
-    mut error: TrySendError<Request<SendBody>>,
-    head: Option<&mut RequestHead>,
+    error: TrySendError<Request<SendBody>>,
+    repeatable: bool,
 ) -> Result<Response<Incoming>, ForwardError> {
-    let mut request = match (error.take_message(), head) {
-        (Some(unsent), _) => unsent,
-        // What came was no HTTP, or came too late: the connection was alive, and would be so again.
-        (None, Some(head)) if !error.error().is_parse() && !home.connection.watch.is_late() => {
-            let fields = std::mem::take(&mut head.headers);
-            self::request(head, fields, SendBody::Empty)
-        }
-        (None, _) => return Err(failed(home, error)),
+    let mut request = match unsent(out, home, error, repeatable.then_some(SendBody::Empty)) {
+        Ok(request) => request,
+        Err(error) => return Err(failed(service, seat, home, error)),
     };
-    *home = open(worker, service, turn).await?;
-    if let SendBody::Client(_, clocks) = request.body_mut() {
-        // They were those of the other connection.
-        *clocks = home.connection.watch.clone();
-    }
+    *home = open(worker, service, &out.key(), seat, &mut Course::new(service)).await?;
+    hand_over(&mut request, home);
     begin(home, &request);
     let answer = home.connection.sender.try_send_request(request).await;
     home.connection.watch.answered();
-    answer.map_err(|error| failed(home, error))
+    answer.map_err(|error| failed(service, seat, home, error))
 }
 
-/// A fresh connection to the first endpoint that can be reached.
-async fn open(worker: &Rc<Worker>, service: &HttpService, turn: usize) -> Result<Home, ForwardError> {
-    let mut failed = None;
-    for address in service.from(turn) {
-        match connect(worker, address).await {
+/// The request that a connection used before did not take: the very same, or one like it with the body `spare`, if it may
+/// be made anew.
+pub(super) fn unsent(
+    out: &Outgoing,
+    home: &Home,
+    mut error: TrySendError<Request<SendBody>>,
+    spare: Option<SendBody>,
+) -> Result<Request<SendBody>, TrySendError<Request<SendBody>>> {
+    match (error.take_message(), spare) {
+        (Some(unsent), _) => Ok(unsent),
+        // What came was no HTTP, or came too late: the connection was alive, and would be so again.
+        (None, Some(body)) if !error.error().is_parse() && !home.connection.watch.is_late() => {
+            Ok(self::request(&out.head, out.head.headers.clone(), body))
+        }
+        (None, _) => Err(error),
+    }
+}
+
+/// Gives a request that another connection had to this one.
+pub(super) fn hand_over(request: &mut Request<SendBody>, home: &Home) {
+    if let SendBody::Client(_, clocks) = request.body_mut() {
+        *clocks = home.connection.watch.clone();
+    }
+}
+
+/// A fresh connection to the endpoint of `seat`, or to another one that can be reached.
+pub(super) async fn open(
+    worker: &Rc<Worker>,
+    service: &HttpService,
+    key: &Key<'_>,
+    seat: &mut Seat,
+    course: &mut Course<'_>,
+) -> Result<Home, ForwardError> {
+    loop {
+        let error = match connect(&worker.pool, seat.address()).await {
             Ok(connection) => return Ok(Home { connection, pool: worker.pool.clone() }),
-            Err(error) => {
-                // The last one's is returned.
-                if let Some(error) = failed.replace(error) {
-                    tracing::warn!(service = %service.name(), "{error}");
-                }
+            Err(error) => error,
+        };
+        service.judge(seat.endpoint(), true);
+        match course.next(seat, key, Cause::Unsent).await {
+            // The last one's is returned.
+            Some(next) => {
+                tracing::warn!(service = %service.name(), "{error}");
+                *seat = next;
             }
+            None => return Err(error),
         }
     }
-    Err(failed.expect("a service has an endpoint: validation refuses one without"))
 }
 
 /// Starts the connection's clock for `request`.
-fn begin(home: &Home, request: &Request<SendBody>) {
+pub(super) fn begin(home: &Home, request: &Request<SendBody>) {
     home.connection.watch.send(match request.body() {
         SendBody::Client(..) => Upload::Sending,
         SendBody::Empty | SendBody::Bytes(_) => Upload::Sent,
     });
 }
 
-/// Why an exchange failed.
-fn failed(home: &Home, error: TrySendError<Request<SendBody>>) -> ForwardError {
+/// Why an exchange failed, which its endpoint is judged by where it is its fault.
+pub(super) fn failed(
+    service: &HttpService,
+    seat: &Seat,
+    home: &Home,
+    error: TrySendError<Request<SendBody>>,
+) -> ForwardError {
     let watch = &home.connection.watch;
-    let address = home.connection.watch.address().to_string();
-    match watch.upload.take() {
+    let address = watch.address().to_string();
+    let upload = watch.upload.take();
+    if !matches!(upload, Upload::Failed(_)) {
+        service.judge(seat.endpoint(), true);
+    }
+    match upload {
         Upload::Failed(error) => ForwardError::ClientBody(error),
         Upload::Sending | Upload::Sent if watch.is_late() => ForwardError::ResponseTimeout {
             address,
@@ -149,7 +213,7 @@ fn failed(home: &Home, error: TrySendError<Request<SendBody>>) -> ForwardError {
     }
 }
 
-fn request(head: &RequestHead, fields: HeaderMap, body: SendBody) -> Request<SendBody> {
+pub(super) fn request(head: &RequestHead, fields: HeaderMap, body: SendBody) -> Request<SendBody> {
     let mut request = Request::new(body);
     *request.uri_mut() = head.target().into();
     *request.method_mut() = head.method.clone();
@@ -158,7 +222,7 @@ fn request(head: &RequestHead, fields: HeaderMap, body: SendBody) -> Request<Sen
     request
 }
 
-fn send(body: ForwardBody, watch: &Rc<Watch>) -> SendBody {
+pub(super) fn send(body: ForwardBody, watch: &Rc<Watch>) -> SendBody {
     match body {
         ForwardBody::Empty => SendBody::Empty,
         ForwardBody::Bytes(bytes) => SendBody::Bytes(Some(bytes)),
@@ -196,9 +260,10 @@ fn frame(headers: &mut HeaderMap, body: &ForwardBody, upgrade: Option<&Upgrade>)
 }
 
 /// Checks a response, and takes what is meant for the connection only out of it.
-fn receive(
+pub(super) fn receive(
     worker: &Rc<Worker>,
     home: Home,
+    seat: Seat,
     mut response: Response<Incoming>,
     upgrade: Option<Upgrade>,
 ) -> Result<Forwarded, ForwardError> {
@@ -221,20 +286,20 @@ fn receive(
         let (mut parts, body) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
         let head = ResponseHead { status: parts.status, headers: parts.headers };
-        return Ok(Forwarded { head, body: UpstreamBody::new(body, Some(home)) });
+        return Ok(Forwarded { head, body: UpstreamBody::new(body, Some(home), Some(seat)) });
     }
     let protocol = response.headers().get(header::UPGRADE).cloned();
     let (Some(upgrade), Some(protocol)) = (upgrade, protocol) else {
         return Err(invalid("it switched protocols without being asked to"));
     };
     let silence = home.connection.watch.limits().read_timeout;
-    tunnel::open(worker, upgrade, hyper::upgrade::on(&mut response), silence);
+    tunnel::open(worker, upgrade, hyper::upgrade::on(&mut response), seat, silence);
     let (mut parts, body) = response.into_parts();
     strip_hop_by_hop(&mut parts.headers);
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, protocol);
     let head = ResponseHead { status: parts.status, headers: parts.headers };
-    Ok(Forwarded { head, body: UpstreamBody::new(body, None) })
+    Ok(Forwarded { head, body: UpstreamBody::new(body, None, None) })
 }
 
 #[cfg(test)]

@@ -14,11 +14,18 @@ mod pool;
 mod body;
 /// Why there is no response.
 mod error;
+/// Where a request has been, and where it may go next.
+mod course;
 /// One request to a service, and its response.
 mod forward;
+/// The same for a service that sends requests once more.
+mod retry;
+/// What goes on beside requests: names are resolved, endpoints are checked.
+mod background;
 /// What is left of a connection when it no longer speaks HTTP.
 mod tunnel;
 
+pub(crate) use background::Background;
 pub use balance::HttpService;
 pub use body::{ForwardBody, UpstreamBody, UpstreamBodyError};
 pub use error::ForwardError;

@@ -1,6 +1,7 @@
 //! What is left of a connection when it no longer speaks HTTP: bytes both ways, until one side ends or both are
 //! silent for too long.
 
+use super::balance::Seat;
 use crate::downstream::Upgrade;
 use crate::worker::Worker;
 use hyper::upgrade::OnUpgrade;
@@ -16,7 +17,7 @@ const BUFFER: usize = 16 * 1024;
 
 /// Joins both sides once they have switched. The worker counts the tunnel as an open connection, and ends it when
 /// the thread stops.
-pub(super) fn open(worker: &Rc<Worker>, client: Upgrade, service: OnUpgrade, silence: Duration) {
+pub(super) fn open(worker: &Rc<Worker>, client: Upgrade, service: OnUpgrade, seat: Seat, silence: Duration) {
     let guard = worker.connection();
     tokio::task::spawn_local(async move {
         let joined = async {
@@ -28,7 +29,7 @@ pub(super) fn open(worker: &Rc<Worker>, client: Upgrade, service: OnUpgrade, sil
             Ok(Err(error)) => tracing::debug!("upgraded connection: {error}"),
             Err(error) => tracing::debug!("upgrade: {error}"),
         }
-        drop(guard);
+        drop((guard, seat));
     });
 }
 

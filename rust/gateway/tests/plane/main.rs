@@ -1,11 +1,14 @@
 //! The data plane over real sockets: raw bytes in, raw bytes out.
 
 mod builtins;
+mod balancing;
 mod client;
+mod endpoints;
 mod failure;
 mod forwarding;
 mod lifecycle;
 mod malformed;
+mod name_server;
 mod origin;
 
 use client::Client;

@@ -31,7 +31,24 @@ impl Origin {
     pub(crate) fn start(
         behave: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
     ) -> Origin {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        Origin::serve(TcpListener::bind("127.0.0.1:0").expect("bind"), behave)
+    }
+
+    /// Answers every request at `address` with 200.
+    pub(crate) fn on(address: &str) -> io::Result<Origin> {
+        let listener = TcpListener::bind(address)?;
+        Ok(Origin::serve(listener, |connection| {
+            while connection.request()?.is_some() {
+                connection.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+            }
+            Ok(())
+        }))
+    }
+
+    fn serve(
+        listener: TcpListener,
+        behave: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Origin {
         let port = listener.local_addr().expect("address").port();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (behave, shared) = (Arc::new(behave), seen.clone());

@@ -289,6 +289,7 @@ impl GatewayCore {
             "generation": generation.number,
             "retiring": running.retirement.waiting(),
             "listeners": listeners.collect::<Vec<_>>(),
+            "services": running.server.services(),
             "plugins": plugins,
             "certificates": running.server.obtained_certificates().iter().map(obtained).collect::<Vec<_>>(),
         });
@@ -410,9 +411,11 @@ fn unchangeable(now: &Plan, next: &Plan) -> Vec<String> {
 fn start_error(py: Python<'_>, error: &StartError) -> PyErr {
     let class = match error {
         StartError::Plan(_) | StartError::Certificates(_) => ErrorClass::ConfigError,
-        StartError::Listen { .. } | StartError::Acme(_) | StartError::Tls(_) | StartError::Thread(_) => {
-            ErrorClass::GatewayError
-        }
+        StartError::Listen { .. }
+        | StartError::Acme(_)
+        | StartError::Tls(_)
+        | StartError::Thread(_)
+        | StartError::Names(_) => ErrorClass::GatewayError,
     };
     class.error(py, error.to_string())
 }
