@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -74,9 +75,21 @@ def chunked(*chunks: bytes) -> bytes:
 
 
 class Connection:
-    """One TCP connection to the gateway. A context manager; every wait ends after `timeout` seconds."""
+    """One connection to the gateway, over TLS where `tls` is given. Every wait ends after `timeout` seconds.
 
-    def __init__(self, address: Address, *, timeout: float = 10.0, receive_buffer: int | None = None) -> None:
+    A context manager. A TLS connection that ends without a `close_notify` raises `ssl.SSLEOFError` when it is read.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        timeout: float = 10.0,
+        receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -87,6 +100,15 @@ class Connection:
             self.socket.close()
             raise
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            plain = self.socket
+            try:
+                self.socket = tls.wrap_socket(
+                    plain, server_hostname=server_name, suppress_ragged_eofs=False, session=session
+                )
+            except BaseException:
+                plain.close()
+                raise
         self._buffer = bytearray()
 
     def __enter__(self) -> Self:

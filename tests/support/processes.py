@@ -139,6 +139,12 @@ class Process:
         self.stop()
 
 
+def _address(url: str) -> Address:
+    parts = urlsplit(url)
+    assert parts.hostname is not None and parts.port is not None
+    return parts.hostname, parts.port
+
+
 class GatewayProcess(Process):
     """`nylon.Gateway` in a process of its own, with a configuration as a dict."""
 
@@ -167,9 +173,12 @@ class GatewayProcess(Process):
     @property
     def address(self) -> Address:
         """Where its first listener is."""
-        url = urlsplit(self.urls[0])
-        assert url.hostname is not None and url.port is not None
-        return url.hostname, url.port
+        return _address(self.urls[0])
+
+    @property
+    def tls_address(self) -> Address:
+        """Where its first listener for HTTPS is."""
+        return _address(next(url for url in self.urls if url.startswith("https://")))
 
 
 Start = Callable[..., GatewayProcess]

@@ -109,6 +109,9 @@ pub(crate) fn plan(root: &raw::Root, report: &mut Report<'_>) -> Option<Plan> {
             services: &service_names,
             attached: &attached,
             header_selector: root.header_selector.is_some(),
+            tls: [root.https.as_ref(), root.trusted_proxies.as_ref()]
+                .iter()
+                .any(|list| !self::list(*list).is_empty()),
         },
         report,
     );

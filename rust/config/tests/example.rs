@@ -3,18 +3,15 @@
 
 use std::{fs, path::Path};
 
-fn private_file(path: &Path, text: &str) {
-    fs::write(path, text).expect("written");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("kept to the owner");
-    }
-}
+use certificate_files::CertificateFiles;
+
+/// The files that `tls` names.
+mod certificate_files;
 
 /// A copy of the example, with the certificate that it names.
-fn example() -> tempfile::TempDir {
-    let copy = tempfile::tempdir().expect("a directory");
+fn example() -> CertificateFiles {
+    let copy = CertificateFiles::new();
+    let conf_d = copy.path().join("conf.d");
     for directory in ["", "conf.d"] {
         fs::create_dir_all(copy.path().join(directory)).expect("a directory");
         for entry in fs::read_dir(Path::new("tests/data/example").join(directory)).expect("the example") {
@@ -25,12 +22,11 @@ fn example() -> tempfile::TempDir {
             }
         }
     }
-    let own = rcgen::generate_simple_self_signed(["a.com".to_owned()]).expect("a certificate");
-    let other = rcgen::generate_simple_self_signed(["authority".to_owned()]).expect("a certificate");
-    let write = |name: &str, text: &str| private_file(&copy.path().join("conf.d").join(name), text);
-    write("a.crt", &own.cert.pem());
-    write("a.key", &own.signing_key.serialize_pem());
-    write("chain.pem", &other.cert.pem());
+    copy.issue("a", &["a.com"], |_| {});
+    copy.issue("chain", &["authority"], |_| {});
+    for (from, to) in [("a.pem", "a.crt"), ("a-key.pem", "a.key"), ("chain.pem", "chain.pem")] {
+        fs::rename(copy.path().join(from), conf_d.join(to)).expect("moved");
+    }
     copy
 }
 

@@ -147,11 +147,18 @@ fn check(
 /// What becomes of a route's plain requests. The outer `None`: something is wrong, and reported.
 pub(super) fn plain_requests(
     written: Option<&raw::RouteTls>,
+    reachable: bool,
     report: &mut Report<'_>,
 ) -> Option<Option<PlainRequests>> {
     let Some(written) = written else { return Some(None) };
     if written.enabled.as_ref().is_some_and(|enabled| !enabled.value) {
         return Some(None);
+    }
+    if !reachable {
+        report.warn(
+            written.place,
+            "nobody can come over TLS: there is neither an `https` address nor one of a trusted proxy",
+        );
     }
     let target = match &written.redirect {
         None if written.has("redirect") => return None,
@@ -175,13 +182,18 @@ fn https_target(text: &Text, report: &mut Report<'_>) -> Option<HttpsTarget> {
         None => (rest, None),
     };
     // Any host at all shows whether it can stand there.
-    let authority_is_valid = http::uri::Authority::try_from(authority.replace(HOST, "a"))
-        .is_ok_and(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
+    let authority_is_valid =
+        http::uri::Authority::try_from(authority.replace(HOST, "a")).is_ok_and(|authority| {
+            // A user would stand before the host, and what is no port behind it.
+            let rest = authority.as_str().strip_prefix(authority.host());
+            !authority.host().is_empty()
+                && rest.is_some_and(|rest| rest.is_empty() || authority.port_u16().is_some())
+        });
     let path_is_valid = path.is_none_or(|path| http::uri::PathAndQuery::try_from(path).is_ok());
     if !authority_is_valid || !path_is_valid {
         report.error_help(
             text.place,
-            format!("`{}` is no host to redirect to", text.value),
+            "this is no host to redirect to",
             "write `true` for the host of the request, or a host such as `example.com`, `${host}:8443` or `https://example.com`",
         );
         return None;

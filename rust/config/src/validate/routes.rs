@@ -18,6 +18,8 @@ pub(super) struct Targets<'a> {
     pub(super) services: &'a Directory,
     pub(super) attached: &'a Attached<'a>,
     pub(super) header_selector: bool,
+    /// Whether a request can have come over TLS.
+    pub(super) tls: bool,
 }
 
 /// Which hosts and header values are taken, and where.
@@ -48,7 +50,7 @@ fn route(
     let place = written.name.as_ref().map_or(written.place, |name| name.place);
     let matcher =
         written.matcher.as_ref().and_then(|matcher| self::matcher(matcher, targets, matched, report));
-    let plain = plain_requests(written.tls.as_ref(), report);
+    let plain = plain_requests(written.tls.as_ref(), targets.tls, report);
     let shared = written.middleware.as_deref().unwrap_or_default();
     // Expanded once for its errors, then put before each path's own.
     let shared = targets.attached.expand(shared, report);
