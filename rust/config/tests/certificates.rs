@@ -40,13 +40,13 @@ fn a_certificate_comes_from_its_files() {
     assert_eq!((loaded.plan.http.len(), loaded.plan.https.len()), (0, 1));
     let [certificate] = &loaded.plan.certificates[..] else { panic!("one certificate") };
     assert_eq!(certificate.domains, ["a.test", "*.b.test", "x.b.test"]);
-    let CertificateSource::Custom(found) = &certificate.source;
+    let CertificateSource::Custom(found) = &certificate.source else { panic!("from files") };
     let served = nylon_config::certificates::load(found).expect("a certificate");
     assert_eq!((served.certified.cert.len(), served.about.names.len()), (2, 2));
     // Without `type`, and with a chain that holds the certificate itself.
     let again =
         load(&files, "cert: a.pem, key: a-key.pem, chain: [a.pem], domains: [a.test]").expect("valid");
-    let CertificateSource::Custom(found) = &again.plan.certificates[0].source;
+    let CertificateSource::Custom(found) = &again.plan.certificates[0].source else { panic!("from files") };
     assert_eq!(nylon_config::certificates::load(found).expect("a certificate").certified.cert.len(), 1);
 }
 
