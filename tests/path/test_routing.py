@@ -20,6 +20,8 @@ def to(name: str, path: str | list[str], **more: object) -> Config:
     return route(path, rewrite=f"/{name}", **more)
 
 
+CORS = {"plugin": "Cors", "payload": {"allow_origins": ["https://a.test"], "allow_methods": ["PUT"]}}
+
 ROUTES = [
     host_route("selected", "blue|green", [to("selected", "/{*rest}")], "header"),
     host_route("exact", "a.example|b.example", [to("exact", "/{*rest}")]),
@@ -37,9 +39,13 @@ ROUTES = [
             route("/kept/{*rest}"),
             route("/api/{*rest}", rewrite="/v2"),
             route("/user/{id}/posts/{*rest}", rewrite="/u/{id}/p"),
+            route("/joined/a{a}/b{b}", rewrite="/files/{a}{b}/x"),
+            to("only-get", "/only-get", methods=["GET"]),
+            to("shared", "/shared", methods=["PUT"], middleware=[CORS]),
             to("root", "/"),
         ],
     ),
+    host_route("address", "[::1]|127.0.0.1", [to("address", "/{*rest}")]),
 ]
 
 
@@ -82,13 +88,16 @@ def ask(gateway: tuple[GatewayProcess, Origin]) -> Ask:
         ("x.y.example", "suffix"),
         ("x.deep.example", "deeper"),
         ("deep.example", "suffix"),
+        ("[::1]", "address"),
+        ("[0:0:0::0:1]:80", "address"),
+        ("127.0.0.1:8080", "address"),
     ],
 )
 def test_host_picks_the_route(ask: Ask, host: str, rule: str) -> None:
     assert ask.target(host, "/x") == f"/{rule}/x"
 
 
-@pytest.mark.parametrize("host", ["example", "other.test", "example.org", "xexample", "[::1]", "10.0.0.1"])
+@pytest.mark.parametrize("host", ["example", "other.test", "example.org", "xexample", "[::2]", "10.0.0.1"])
 def test_a_host_of_no_route_is_404(ask: Ask, gateway: tuple[GatewayProcess, Origin], host: str) -> None:
     answer = ask(host, "/x")
     assert answer.status == 404
@@ -123,6 +132,16 @@ def test_path_picks_the_rule_and_is_rewritten(ask: Ask, path: str, target: str) 
     assert ask.target("paths.test", path) == target
 
 
+def test_captured_pieces_cannot_make_a_path_that_leads_elsewhere(
+    ask: Ask, gateway: tuple[GatewayProcess, Origin]
+) -> None:
+    assert ask.target("paths.test", "/joined/a1/b2") == "/files/12/x"
+    for path in ("/joined/a./b.", "/joined/a../b;", "/joined/a..%2F/bx"):
+        answer = ask("paths.test", path)
+        assert (answer.status, answer.json()["error"]) == (400, "the path cannot be rewritten")
+    assert not any(request.target.startswith("/files/.") for request in gateway[1].requests)
+
+
 @pytest.mark.parametrize("path", ["/items", "/items/7/parts", "/Items/7", "/items/7/", "/nothing", "/api"])
 def test_a_path_of_no_rule_is_404(ask: Ask, path: str) -> None:
     assert ask("paths.test", path).status == 404
@@ -138,6 +157,25 @@ def test_another_method_is_405_and_learns_which_there_are(ask: Ask) -> None:
     answer = ask("paths.test", "/methods", "DELETE")
     assert answer.status == 405
     assert {method.strip() for method in (answer.header("allow") or "").split(",")} == {"GET", "HEAD", "POST"}
+
+
+def test_head_goes_where_get_goes(ask: Ask) -> None:
+    answer = ask("paths.test", "/only-get", "HEAD")
+    assert (answer.status, answer.body) == (200, b"")
+    answer = ask("paths.test", "/only-get", "OPTIONS")
+    assert (answer.status, answer.header("allow")) == (405, "GET, HEAD")
+
+
+def test_a_preflight_reaches_the_cors_of_the_method_that_it_asks_about(
+    ask: Ask, gateway: tuple[GatewayProcess, Origin]
+) -> None:
+    fields = {"origin": "https://a.test", "access-control-request-method": "PUT"}
+    before = len(gateway[1].requests)
+    answer = ask("paths.test", "/shared", "OPTIONS", **fields)
+    assert (answer.status, answer.header("access-control-allow-methods")) == (204, "PUT")
+    for path, headers in (("/shared", {}), ("/only-get", fields | {"access-control-request-method": "GET"})):
+        assert ask("paths.test", path, "OPTIONS", **headers).status == 405
+    assert len(gateway[1].requests) == before
 
 
 def test_errors_of_the_gateway_name_the_request(ask: Ask) -> None:

@@ -10,9 +10,9 @@ mod hosts;
 
 use foldhash::HashMap;
 use hosts::Hosts;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName, Method, header};
 use nylon_config::Plan;
-use nylon_config::plan::{HostPattern, Matcher, PathRule};
+use nylon_config::plan::{Builtin, Handler, HostPattern, Matcher, PathRule};
 
 /// Where a request goes.
 #[derive(Debug, PartialEq)]
@@ -43,6 +43,8 @@ struct Target {
     /// Counted from the route's first.
     rule: usize,
     pattern: usize,
+    /// Its middleware answers the preflights of other sites' pages.
+    preflights: bool,
 }
 
 impl Target {
@@ -77,10 +79,11 @@ impl Router {
     /// A pattern that the path tree refuses; validation reports these before, so it is a defect of ours.
     pub fn new(plan: &Plan) -> Result<Router, String> {
         let mut router = Router { selector: plan.header_selector.clone(), ..Router::default() };
-        let mut known: HashMap<Vec<(&[String], &[Method])>, usize> = HashMap::default();
+        let mut known: HashMap<Vec<(&[String], &[Method], bool)>, usize> = HashMap::default();
         let mut first_rule = 0;
         for route in &plan.routes {
-            let shape = route.paths.iter().map(|path| (&path.patterns[..], &path.methods[..])).collect();
+            let rules = route.paths.iter();
+            let shape = rules.map(|path| (&path.patterns[..], &path.methods[..], preflights(path))).collect();
             let tree = match known.get(&shape) {
                 Some(tree) => *tree,
                 None => {
@@ -107,15 +110,15 @@ impl Router {
 
     /// The rule for a request. `host` has no port.
     ///
-    /// `HEAD` goes where `GET` goes, unless a rule names it (RFC 9110, 9.3.2).
+    /// `HEAD` goes where `GET` goes, unless a rule names it (RFC 9110, 9.3.2). A preflight goes where the request goes that
+    /// it asks about, unless a rule names `OPTIONS`, if `Cors` is there to answer it.
     pub fn find<'p>(&'p self, headers: &HeaderMap, host: &str, method: &Method, path: &'p str) -> Routed<'p> {
         let Some(paths) = self.paths(headers, host) else { return Routed::NoRoute };
         let Ok(found) = self.trees[paths.tree].at(path) else { return Routed::NoRoute };
-        let taking = |method: &Method| found.value.iter().find(|target| target.accepts(method));
-        let target = match taking(method) {
-            None if *method == Method::HEAD => taking(&Method::GET),
-            target => target,
-        };
+        let target = taking(found.value, method).or_else(|| {
+            let asked = asked_by_preflight(method, headers)?;
+            taking(found.value, &asked).filter(|target| target.preflights)
+        });
         match target {
             Some(target) => Routed::Rule(RuleMatch {
                 rule: paths.first_rule + target.rule,
@@ -133,6 +136,25 @@ impl Router {
     }
 }
 
+fn taking<'t>(targets: &'t [Target], method: &Method) -> Option<&'t Target> {
+    let find = |method: &Method| targets.iter().find(|target| target.accepts(method));
+    find(method).or_else(|| (*method == Method::HEAD).then(|| find(&Method::GET)).flatten())
+}
+
+/// The method that a preflight asks about (the Fetch standard, 3.2.2).
+fn asked_by_preflight(method: &Method, headers: &HeaderMap) -> Option<Method> {
+    if *method != Method::OPTIONS || !headers.contains_key(header::ORIGIN) {
+        return None;
+    }
+    Method::from_bytes(headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?.as_bytes()).ok()
+}
+
+/// Whether the rule's middleware answers every preflight, so that none reaches a service which was not to get `OPTIONS`.
+fn preflights(rule: &PathRule) -> bool {
+    let answers = |handler: &Handler| matches!(handler, Handler::Builtin(Builtin::Cors(_)));
+    rule.middleware.iter().any(|middleware| answers(&middleware.handler) && middleware.when.is_empty())
+}
+
 fn tree(rules: &[PathRule]) -> Result<Tree, String> {
     let mut places: HashMap<&str, usize> = HashMap::default();
     let mut targets: Vec<(&str, Vec<Target>)> = Vec::new();
@@ -142,7 +164,8 @@ fn tree(rules: &[PathRule]) -> Result<Tree, String> {
                 targets.push((text, Vec::new()));
                 targets.len() - 1
             });
-            targets[place].1.push(Target { methods: path.methods.clone(), rule, pattern });
+            let methods = path.methods.clone();
+            targets[place].1.push(Target { methods, rule, pattern, preflights: preflights(path) });
         }
     }
     let mut tree = Tree::new();
@@ -242,6 +265,39 @@ mod tests {
         assert_eq!(rule(find(&router, "h", "HEAD", "/both")), Some(1));
         assert_eq!(find(&router, "h", "HEAD", "/post"), Routed::OtherMethods("POST".to_owned()));
         assert_eq!(find(&router, "h", "PUT", "/both"), Routed::OtherMethods("POST, GET, HEAD".to_owned()));
+    }
+
+    #[test]
+    fn a_preflight_goes_where_its_request_goes_if_cors_answers_there() {
+        let cors = "{plugin: Cors, payload: {allow_origins: ['https://a.test']}}";
+        let sometimes = "{plugin: Cors, payload: {allow_origins: ['https://a.test']}, when: {path: /some}}";
+        let router = router(&format!(
+            "routes:
+  - name: r
+    route: {{type: host, value: '*'}}
+    paths:
+      - {{path: /x, methods: [POST], service: {{name: s}}}}
+      - {{path: /x, methods: [GET], service: {{name: s}}, middleware: [{cors}]}}
+      - {{path: /some, methods: [GET], service: {{name: s}}, middleware: [{sometimes}]}}
+      - {{path: /named, methods: [GET], service: {{name: s}}, middleware: [{cors}]}}
+      - {{path: /named, methods: [OPTIONS], service: {{name: s}}}}"
+        ));
+        let preflight = |path, method: &'static str| {
+            let fields = [("origin", "https://a.test"), ("access-control-request-method", method)];
+            let fields = fields.into_iter().filter(|(_, value)| !value.is_empty());
+            let headers = fields
+                .map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("value")))
+                .collect();
+            rule(router.find(&headers, "h", &Method::OPTIONS, path))
+        };
+        assert_eq!(preflight("/x", "GET"), Some(1));
+        assert_eq!(preflight("/x", "HEAD"), Some(1));
+        assert_eq!(preflight("/x", "POST"), None, "nobody answers it there");
+        assert_eq!(preflight("/x", "PUT"), None);
+        assert_eq!(preflight("/x", ""), None, "no preflight");
+        assert_eq!(preflight("/some", "GET"), None, "its Cors might not be called");
+        assert_eq!(preflight("/named", "GET"), Some(4));
+        assert_eq!(rule(find(&router, "h", "OPTIONS", "/x")), None);
     }
 
     #[test]
