@@ -56,6 +56,9 @@ impl Target {
 /// The patterns of a route, with the rules behind each.
 type Tree = matchit::Router<Vec<Target>>;
 
+/// What makes the trees of two routes alike: of each rule the patterns, the methods, and whether it takes preflights.
+type Shape<'p> = Vec<(&'p [String], &'p [Method], bool)>;
+
 /// The paths of one route.
 #[derive(Clone, Copy, Debug)]
 struct Paths {
@@ -79,11 +82,12 @@ impl Router {
     /// A pattern that the path tree refuses; validation reports these before, so it is a defect of ours.
     pub fn new(plan: &Plan) -> Result<Router, String> {
         let mut router = Router { selector: plan.header_selector.clone(), ..Router::default() };
-        let mut known: HashMap<Vec<(&[String], &[Method], bool)>, usize> = HashMap::default();
+        let mut known: HashMap<Shape<'_>, usize> = HashMap::default();
         let mut first_rule = 0;
         for route in &plan.routes {
             let rules = route.paths.iter();
-            let shape = rules.map(|path| (&path.patterns[..], &path.methods[..], preflights(path))).collect();
+            let shape: Shape<'_> =
+                rules.map(|path| (&path.patterns[..], &path.methods[..], preflights(path))).collect();
             let tree = match known.get(&shape) {
                 Some(tree) => *tree,
                 None => {
