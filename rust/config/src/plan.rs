@@ -17,6 +17,8 @@ mod acme;
 mod builtins;
 /// Requests that a middleware is for.
 mod condition;
+/// Media types.
+mod media;
 /// What a handler finds in its payload.
 mod payload;
 /// Where requests go.
@@ -30,6 +32,7 @@ pub use acme::*;
 pub use balancing::*;
 pub use builtins::*;
 pub use condition::*;
+pub use media::*;
 pub use payload::*;
 pub use routing::*;
 pub use tls::*;

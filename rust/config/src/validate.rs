@@ -44,6 +44,8 @@ mod policy;
 mod workers;
 /// Plugins of the gateway's own.
 mod builtins;
+/// Names and values of header fields.
+mod fields;
 /// Which requests a middleware is for.
 mod conditions;
 /// Middleware and groups of it.
@@ -285,12 +287,7 @@ fn trusted_proxies(root: &raw::Root, report: &mut Report<'_>) -> Vec<IpNet> {
 }
 
 fn header_selector(root: &raw::Root, report: &mut Report<'_>) -> Option<http::HeaderName> {
-    let Spanned { value, place } = root.header_selector.as_ref()?;
-    let name = http::HeaderName::from_bytes(value.as_bytes()).ok();
-    if name.is_none() {
-        report.error(*place, format!("`{value}` is no header name"));
-    }
-    name
+    fields::name(root.header_selector.as_ref()?, report)
 }
 
 /// Where something is that need not be there yet, from the file that names it.

@@ -6,6 +6,8 @@ use http::{HeaderName, Method, StatusCode};
 use nylon_core::template::Template;
 use nylon_core::{Phase, PhaseMask, Scheme};
 
+use super::MediaPattern;
+
 /// A plugin of the gateway's own.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Builtin {
@@ -174,15 +176,4 @@ impl Encoding {
             Encoding::Zstd => "zstd",
         }
     }
-}
-
-/// Media types, in lower case.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MediaPattern {
-    /// This one: `application/json`.
-    Exact(String),
-    /// All that begin with this: `text/`.
-    Type(String),
-    /// All that begin with the first and end with the second: `application/` and `+json`.
-    Suffix(String, String),
 }

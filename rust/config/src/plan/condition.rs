@@ -3,6 +3,8 @@
 use http::{HeaderMap, HeaderName, Method, header};
 use nylon_core::RequestHead;
 
+use super::MediaPattern;
+
 /// What `when:` says of a request. All of its parts have to hold, and of each part's alternatives one.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Condition {
@@ -13,7 +15,7 @@ pub struct Condition {
     /// The paths, if they matter.
     pub paths: Option<PathSet>,
     /// The media types of the request's body; empty means any and none.
-    pub content_types: Vec<MediaRange>,
+    pub content_types: Vec<MediaPattern>,
     /// What must not hold as a whole.
     pub not: Option<Box<Condition>>,
 }
@@ -45,15 +47,6 @@ pub struct PathSet {
     tree: matchit::Router<()>,
 }
 
-/// A media type without parameters, in lower case.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MediaRange {
-    /// What stands before the slash.
-    pub kind: String,
-    /// What stands behind it; `None` is any.
-    pub subtype: Option<String>,
-}
-
 impl Condition {
     /// Whether it holds for a request.
     pub fn holds(&self, request: &RequestHead) -> bool {
@@ -65,12 +58,7 @@ impl Condition {
     }
 
     fn has_type(&self, headers: &HeaderMap) -> bool {
-        let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
-            return false;
-        };
-        let media = value.split(';').next().unwrap_or_default().trim();
-        let Some((kind, subtype)) = media.split_once('/') else { return false };
-        self.content_types.iter().any(|range| range.holds(kind, subtype))
+        headers.get(header::CONTENT_TYPE).is_some_and(|value| MediaPattern::any(&self.content_types, value))
     }
 }
 
@@ -85,13 +73,6 @@ impl HeaderCondition {
             ValueCondition::Exact(values) => values.iter().any(|value| value.as_bytes() == line),
             ValueCondition::Prefix(values) => values.iter().any(|value| line.starts_with(value.as_bytes())),
         })
-    }
-}
-
-impl MediaRange {
-    fn holds(&self, kind: &str, subtype: &str) -> bool {
-        self.kind.eq_ignore_ascii_case(kind)
-            && self.subtype.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(subtype))
     }
 }
 

@@ -14,7 +14,7 @@ section! {
         optional header("header"): OneOrMany<WhenHeader>;
         /// Patterns such as `/admin/{*rest}`, of which one matches the client's path.
         optional path("path"): OneOrMany<Text>;
-        /// Media types of the request's body, such as `application/json` or `text/*`.
+        /// Media types of the request's body: `application/json`, `text/*`, `application/*+json`.
         optional content_type("content_type"): OneOrMany<Text>;
         /// What must not hold as a whole.
         optional not("not"): Box<When>;

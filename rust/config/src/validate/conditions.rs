@@ -1,11 +1,11 @@
 //! `when:` of a middleware: the requests that it is for.
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 
-use super::{paths::Patterns, routes};
+use super::{fields, paths::Patterns, routes};
 use crate::{
     kinds::{OneOrMany, Text},
-    plan::{Condition, HeaderCondition, MediaRange, PathSet, ValueCondition},
+    plan::{Condition, HeaderCondition, PathSet, ValueCondition},
     raw,
     report::Report,
     source::Place,
@@ -30,7 +30,7 @@ pub(super) fn condition(written: &raw::When, report: &mut Report<'_>) -> Conditi
         methods: routes::methods(methods, report),
         headers: headers.iter().filter_map(|item| header(item, report)).collect(),
         paths: written.path.as_ref().and_then(|_| PathSet::new(patterns)),
-        content_types: types.iter().filter_map(|text| media_range(text, report)).collect(),
+        content_types: types.iter().filter_map(|text| fields::media(text, report)).collect(),
         not: written.not.as_ref().map(|inner| Box::new(condition(inner, report))),
     }
 }
@@ -54,11 +54,7 @@ fn alternatives<'w, T>(
 }
 
 fn header(written: &raw::WhenHeader, report: &mut Report<'_>) -> Option<HeaderCondition> {
-    let name = written.name.as_ref()?;
-    let Ok(header) = HeaderName::from_bytes(name.value.as_bytes()) else {
-        report.error(name.place, format!("`{}` is no header name", name.value));
-        return None;
-    };
+    let name = fields::name(written.name.as_ref()?, report)?;
     let exact = alternatives(written.value.as_ref(), "value", written.place, report);
     let prefixes = alternatives(written.prefix.as_ref(), "prefix", written.place, report);
     if written.has("value") && written.has("prefix") {
@@ -69,7 +65,7 @@ fn header(written: &raw::WhenHeader, report: &mut Report<'_>) -> Option<HeaderCo
         (exact, []) => ValueCondition::Exact(values(exact, report)),
         (_, prefixes) => ValueCondition::Prefix(values(prefixes, report)),
     };
-    Some(HeaderCondition { name: header, value })
+    Some(HeaderCondition { name, value })
 }
 
 fn values(texts: &[Text], report: &mut Report<'_>) -> Vec<String> {
@@ -80,26 +76,4 @@ fn values(texts: &[Text], report: &mut Report<'_>) -> Vec<String> {
         }
     }
     texts.iter().map(|text| text.value.clone()).collect()
-}
-
-fn media_range(text: &Text, report: &mut Report<'_>) -> Option<MediaRange> {
-    let token = |part: &str| {
-        !part.is_empty()
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
-    };
-    let lower = text.value.to_ascii_lowercase();
-    match lower.split_once('/') {
-        Some((kind, "*")) if token(kind) => Some(MediaRange { kind: kind.to_owned(), subtype: None }),
-        Some((kind, subtype)) if token(kind) && token(subtype) => {
-            Some(MediaRange { kind: kind.to_owned(), subtype: Some(subtype.to_owned()) })
-        }
-        _ => {
-            report.error_help(
-                text.place,
-                format!("`{}` is no media type", text.value),
-                "write a type without parameters, such as `application/json` or `text/*`",
-            );
-            None
-        }
-    }
 }

@@ -29,7 +29,7 @@ fn a_condition_that_says_nothing_or_cannot_be_read_is_an_error() {
         "{path: ['/{a}', '/{b}']}",
         "'/{b}'",
         "`/{b}` cannot be told apart from `/{a}`, see nylon.yaml:21:60",
-        { Some("write one pattern in both and give them different `methods`, or change a fixed part") },
+        Some("write one pattern in both and give them different `methods`, or change a fixed part"),
     );
     when(
         "{header: x-a}",
@@ -50,11 +50,14 @@ fn a_condition_that_says_nothing_or_cannot_be_read_is_an_error() {
         "{content_type: json}",
         "json",
         "`json` is no media type",
-        Some("write a type without parameters, such as `application/json` or `text/*`"),
+        Some("write `application/json`, `text/*` or `application/*+json`, without parameters"),
     );
-    when("{not: {content_type: '*/*'}}", "'*/*'", "`*/*` is no media type", {
-        Some("write a type without parameters, such as `application/json` or `text/*`")
-    });
+    when(
+        "{not: {content_type: '*/*'}}",
+        "'*/*'",
+        "`*/*` is no media type",
+        Some("write `application/json`, `text/*` or `application/*+json`, without parameters"),
+    );
     case(
         "[{group: safe}]",
         "[{group: safe, when: {not: yes}}]",

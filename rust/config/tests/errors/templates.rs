@@ -45,12 +45,18 @@ fn a_mistake_in_a_template_is_shown_where_it_stands() {
 
 #[test]
 fn a_text_that_the_file_has_otherwise_is_shown_whole() {
-    payload("{k: \"\\x41${heder(a)}\"}", "\"\\x41${heder(a)}\"", "unknown template function: `heder`", {
-        Some("did you mean `header`?")
-    });
-    payload("{k: '${or(''a'', b)}'}", "'${or(''a'', b)}'", "`b` is neither a call nor text in quotes", {
-        Some("write `'b'` for the text")
-    });
+    payload(
+        "{k: \"\\x41${heder(a)}\"}",
+        "\"\\x41${heder(a)}\"",
+        "unknown template function: `heder`",
+        Some("did you mean `header`?"),
+    );
+    payload(
+        "{k: '${or(''a'', b)}'}",
+        "'${or(''a'', b)}'",
+        "`b` is neither a call nor text in quotes",
+        Some("write `'b'` for the text"),
+    );
 }
 
 #[test]

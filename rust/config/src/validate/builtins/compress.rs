@@ -1,7 +1,7 @@
 //! `Compress`: encodings with their levels, and media types.
 
+use super::super::fields;
 use crate::{
-    kinds::Text,
     plan::{Compress, Encoding, MediaPattern},
     raw,
     report::Report,
@@ -27,8 +27,8 @@ const TEXT: [&str; 13] = [
 
 pub(super) fn compress(written: &raw::Compress, report: &mut Report<'_>) -> Option<Compress> {
     let content_types: Vec<_> = match &written.content_types {
-        Some(types) => types.0.iter().map(|text| media(text, report)).collect(),
-        None => TEXT.iter().map(|text| Some(pattern(text))).collect(),
+        Some(types) => types.0.iter().map(|text| fields::media(text, report)).collect(),
+        None => TEXT.iter().map(|text| Some(MediaPattern::of(text))).collect(),
     };
     let levels = match &written.levels {
         Some(levels) => levels.clone(),
@@ -75,33 +75,4 @@ fn encodings(
         seen.push((word.value, word.place));
     }
     seen.into_iter().map(|(encoding, _)| level(encoding)).collect()
-}
-
-fn media(text: &Text, report: &mut Report<'_>) -> Option<MediaPattern> {
-    let is_token = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b))
-    };
-    let is_one = text.value.split_once('/').is_some_and(|(kind, rest)| {
-        let rest =
-            rest.strip_prefix('*').map_or(rest, |suffix| if suffix.is_empty() { "any" } else { suffix });
-        is_token(kind) && is_token(rest)
-    });
-    if !is_one {
-        report.error_help(
-            text.place,
-            format!("`{}` is no media type", text.value),
-            "write `application/json`, `text/*` or `application/*+json`, without parameters",
-        );
-        return None;
-    }
-    Some(pattern(&text.value))
-}
-
-fn pattern(text: &str) -> MediaPattern {
-    let text = text.to_ascii_lowercase();
-    match text.split_once('*') {
-        None => MediaPattern::Exact(text),
-        Some((kind, "")) => MediaPattern::Type(kind.to_owned()),
-        Some((kind, suffix)) => MediaPattern::Suffix(kind.to_owned(), suffix.to_owned()),
-    }
 }

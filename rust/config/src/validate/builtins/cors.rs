@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::{
-    super::{routes::method, services::is_host_name},
-    headers::field_name,
-};
+use super::super::{fields, routes::method, services::is_host_name};
 use crate::{
     kinds::{OneOrMany, Text},
     plan::{Allowed, Cors, OriginPattern},
@@ -26,7 +23,7 @@ pub(super) fn cors(written: &raw::Cors, report: &mut Report<'_>) -> Option<Cors>
         None => simple(),
     };
     let mut fields = |written: Option<&OneOrMany<Text>>| match written {
-        Some(names) => allowed(names, credentials, report, field_name),
+        Some(names) => allowed(names, credentials, report, fields::name),
         None => Some(Allowed::Listed(Vec::new())),
     };
     let (headers, exposed) =

@@ -3,6 +3,7 @@
 use http::{HeaderName, HeaderValue, header};
 use nylon_core::template::Template;
 
+use super::super::fields;
 use crate::{
     kinds::{Templated, Text},
     plan::HeaderChanges,
@@ -53,7 +54,7 @@ fn fields(
 
 /// The name of a field that a configuration may change.
 pub(super) fn changeable(text: &Text, report: &mut Report<'_>) -> Option<HeaderName> {
-    let name = field_name(text, report)?;
+    let name = fields::name(text, report)?;
     if OF_THE_CONNECTION.contains(&name) {
         report.error(
             text.place,
@@ -62,15 +63,6 @@ pub(super) fn changeable(text: &Text, report: &mut Report<'_>) -> Option<HeaderN
         return None;
     }
     Some(name)
-}
-
-/// A field's name.
-pub(super) fn field_name(text: &Text, report: &mut Report<'_>) -> Option<HeaderName> {
-    let name = HeaderName::from_bytes(text.value.as_bytes()).ok();
-    if name.is_none() {
-        report.error(text.place, format!("`{}` is no header name", text.value));
-    }
-    name
 }
 
 /// A value that fits a field wherever it is known beforehand.

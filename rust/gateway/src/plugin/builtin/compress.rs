@@ -90,19 +90,9 @@ impl CompressEntry {
             && !headers.contains_key(header::CONTENT_RANGE)
             && !DIGESTS.iter().any(|name| headers.contains_key(name))
             && !items(headers, &header::CACHE_CONTROL).any(|item| item.eq_ignore_ascii_case("no-transform"))
-            && headers.get(header::CONTENT_TYPE).is_some_and(|value| self.is_wanted(value))
-    }
-
-    fn is_wanted(&self, content_type: &HeaderValue) -> bool {
-        let Ok(text) = content_type.to_str() else { return false };
-        let media = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        self.settings.content_types.iter().any(|pattern| match pattern {
-            MediaPattern::Exact(known) => media == *known,
-            MediaPattern::Type(kind) => media.starts_with(kind.as_str()),
-            MediaPattern::Suffix(kind, suffix) => {
-                media.strip_prefix(kind.as_str()).is_some_and(|rest| rest.ends_with(suffix.as_str()))
-            }
-        })
+            && headers
+                .get(header::CONTENT_TYPE)
+                .is_some_and(|value| MediaPattern::any(&self.settings.content_types, value))
     }
 
     /// What the client likes best of what is offered (RFC 9110, 12.5.3); none where it would rather have none.
