@@ -1,11 +1,13 @@
 """The programs that make the load, and what their reports say."""
 
+import json
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from engine import RUN, found
+from engine import HERE, RUN, authority, found
 from process import Failed
 
 
@@ -101,6 +103,20 @@ class H2load:
     @property
     def _times(self) -> Path:
         return RUN / "h2load-times.tsv"
+
+
+class Handshakes:
+    """TLS: one request on each connection, and one connection at a time."""
+
+    program = "handshakes"
+
+    def command(self, url: str, connections: int, seconds: int, arguments: list[str]) -> list[str]:
+        script = str(HERE / "handshakes.py")
+        return [sys.executable, script, url, str(authority().ca), str(seconds), *arguments]
+
+    def read(self, output: str) -> Report | None:
+        lines = output.strip().splitlines()
+        return Report(**json.loads(lines[-1])) if lines and lines[-1].startswith("{") else None
 
 
 def number(pattern: str, output: str) -> str:

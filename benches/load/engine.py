@@ -37,6 +37,7 @@ class Ports:
     origin: int
     http2: int
     """For HTTP/2 with prior knowledge: not every engine tells it from HTTP/1.1 on one port."""
+    tls: int
     broker: int
 
 
@@ -46,6 +47,7 @@ class Running:
 
     port: int
     http2: int
+    tls: int
     processes: dict[str, Process]
     """By role; the one whose CPU the table shows is `proxy`."""
 
@@ -76,6 +78,33 @@ def write(template: str, **values: object) -> Path:
     return path
 
 
+@dataclass
+class Authority:
+    """The files of a certificate for `bench.test` (ECDSA, P-256), and of who has issued it."""
+
+    ca: Path
+    cert: Path
+    key: Path
+    both: Path
+    """Certificate and key in one file, as HAProxy wants them."""
+
+
+@functools.cache
+def authority() -> Authority:
+    """Issued once; all engines show the same."""
+    import trustme
+
+    ca = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    issued = ca.issue_cert("bench.test", key_type=trustme.KeyType.ECDSA)
+    files = Authority(*(RUN / name for name in ("ca.pem", "cert.pem", "key.pem", "both.pem")))
+    ca.cert_pem.write_to_path(str(files.ca))
+    issued.cert_chain_pems[0].write_to_path(str(files.cert))
+    issued.private_key_pem.write_to_path(str(files.key))
+    issued.private_key_and_cert_chain_pem.write_to_path(str(files.both))
+    files.key.chmod(0o600)
+    return files
+
+
 def nginx_command(config: Path) -> list[str]:
     return [found("nginx"), "-e", "stderr", "-p", str(RUN), "-c", str(config)]
 
@@ -103,12 +132,29 @@ def start_stale_origin(processes: Processes, core: int) -> tuple[Process, int]:
 def start_nginx(processes: Processes, engine: Engine, ports: Ports, core: int) -> dict[str, Process]:
     large = "proxy_buffers 16 64k; proxy_busy_buffers_size 256k;"
     buffers = large if "buffers" in engine.options else ""
-    config = write("nginx.conf", port=ports.own, http2=ports.http2, origin=ports.origin, buffers=buffers)
+    shown = authority()
+    config = write(
+        "nginx.conf",
+        port=ports.own,
+        http2=ports.http2,
+        tls=ports.tls,
+        cert=shown.cert,
+        key=shown.key,
+        origin=ports.origin,
+        buffers=buffers,
+    )
     return {"proxy": processes.start(engine.name, nginx_command(config), core)}
 
 
 def start_haproxy(processes: Processes, engine: Engine, ports: Ports, core: int) -> dict[str, Process]:
-    config = write("haproxy.cfg", port=ports.own, http2=ports.http2, origin=ports.origin)
+    config = write(
+        "haproxy.cfg",
+        port=ports.own,
+        http2=ports.http2,
+        tls=ports.tls,
+        cert=authority().both,
+        origin=ports.origin,
+    )
     return {"proxy": processes.start(engine.name, [found("haproxy"), "-db", "-f", str(config)], core)}
 
 
@@ -134,8 +180,11 @@ def start_mitmproxy(processes: Processes, engine: Engine, ports: Ports, core: in
 def start_nylon(processes: Processes, engine: Engine, ports: Ports, core: int) -> dict[str, Process]:
     """A gateway of one thread; `options`: entry and execution of its handler, its workers' group, or its library."""
     roles: dict[str, Process] = {}
+    shown = authority()
     config: dict[str, object] = {
         "http": [f"127.0.0.1:{ports.own}", f"127.0.0.1:{ports.http2}"],
+        "https": [f"127.0.0.1:{ports.tls}"],
+        "tls": [{"cert": str(shown.cert), "key": str(shown.key), "domains": ["bench.test"]}],
         "runtime": {"threads": 1},
         "services": [
             {
@@ -196,8 +245,8 @@ def start_worker(
 
 def start_engine(processes: Processes, engine: Engine, origin: int, core: int) -> Running:
     """Starts a row and checks that it forwards, and refuses where its handler has to."""
-    own, http2, broker = free_ports(3)
-    roles = engine.start(processes, engine, Ports(own, origin, http2, broker), core)
+    own, http2, tls, broker = free_ports(4)
+    roles = engine.start(processes, engine, Ports(own, origin, http2, tls, broker), core)
     roles["proxy"].wait_listening(own)
     answer = (0, b"")
     for _ in range(100):
@@ -212,7 +261,7 @@ def start_engine(processes: Processes, engine: Engine, origin: int, core: int) -
         raise Failed(f"{engine.name} answers {answer[0]} {answer[1][:200]!r}, not the origin's response")
     if engine.checks and (status := ask(own, {"x-api-key": "wrong"})[0]) != 401:
         raise Failed(f"{engine.name} answers {status} where its handler has to refuse with 401")
-    return Running(own, http2, roles)
+    return Running(own, http2, tls, roles)
 
 
 def ask(port: int, headers: dict[str, str]) -> tuple[int, bytes]:
@@ -234,7 +283,7 @@ def native(name: str, language: str, entry: str = "check") -> Engine:
     return Engine(f"nylon {name}", start_nylon, checks=True, scenarios=("small", "paced"), options=options)
 
 
-EVERYWHERE = ("small", "paced", "large", "http2", "http2-large", "connection", "stale")
+EVERYWHERE = ("small", "paced", "large", "http2", "http2-large", "connection", "tls", "handshake", "stale")
 ENGINES = [
     Engine("nginx", start_nginx, scenarios=EVERYWHERE),
     Engine("nginx 64k", start_nginx, scenarios=("large", "http2-large"), options={"buffers": "large"}),
@@ -323,7 +372,8 @@ def missing(engines: list[Engine]) -> list[str]:
     if lacking:
         packages = " ".join(sorted({DEBIAN[name] for name in lacking}))
         lines.append(f"{', '.join(lacking)} not found. On Debian: apt-get install {packages}")
-    for module, distribution in (("nylon", "nylon-gateway"), ("uvloop", "uvloop"), ("aiohttp", "aiohttp")):
+    modules = [(name, name) for name in ("uvloop", "trustme", "aiohttp")]
+    for module, distribution in [("nylon", "nylon-gateway"), *modules]:
         if module == "aiohttp" and "aiohttp" not in names:
             continue
         if subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True).returncode != 0:

@@ -5,7 +5,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from clients import Client, H2load, Wrk
+from clients import Client, H2load, Handshakes, Wrk
 from engine import Running
 from process import Failed, Processes
 
@@ -33,6 +33,7 @@ class Sample:
 
 WRK = Wrk()
 H2LOAD = H2load()
+HANDSHAKES = Handshakes()
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Scenario:
     path: str = "/shop/article"
     arguments: list[str] = field(default_factory=list)
     client: Client = WRK
+    tls: bool = False
 
 
 SCENARIOS = [
@@ -63,6 +65,13 @@ SCENARIOS = [
         client=H2LOAD,
     ),
     Scenario("connection", "100 bytes, a new connection per request", arguments=["-H", "Connection: close"]),
+    Scenario("tls", "100 bytes over TLS 1.3, connections kept", tls=True),
+    Scenario(
+        "handshake",
+        "100 bytes over TLS 1.3, a full handshake per request",
+        client=HANDSHAKES,
+        tls=True,
+    ),
     Scenario("stale", "100 bytes, the origin silently closes pooled connections after 20 requests"),
 ]
 
@@ -72,7 +81,10 @@ def measure(
 ) -> Sample:
     """Drives one engine for `seconds`; nothing else runs meanwhile."""
     client = scenario.client
-    url = f"http://127.0.0.1:{running.http2 if client is H2LOAD else running.port}{scenario.path}"
+    if scenario.tls:
+        url = f"https://127.0.0.1:{running.tls}{scenario.path}"
+    else:
+        url = f"http://127.0.0.1:{running.http2 if client is H2LOAD else running.port}{scenario.path}"
     command = client.command(url, connections, max(1, round(seconds)), scenario.arguments)
     before = {role: process.cpu_seconds() for role, process in running.processes.items()}
     started = time.monotonic()

@@ -195,3 +195,30 @@ fn a_route_that_nobody_can_reach_is_a_warning() {
     // A trusted proxy may speak TLS for us.
     assert_eq!(route(&files, "{enabled: true}", "trusted_proxies: [10.0.0.1]").expect("valid").warnings, []);
 }
+
+#[test]
+fn the_examples_of_the_manual_are_valid() {
+    let manual = std::fs::read_to_string("../../docs/tls.md").expect("the manual");
+    let (chapter, _) = manual.split_once("## Certificates by ACME").expect("a chapter");
+    let files = CertificateFiles::new();
+    files.issue("example", &["example.com", "*.example.com"], |_| {});
+    files.issue("other", &["other.test"], |_| {});
+    files.issue("chain", &["authority"], |_| {});
+    let examples: Vec<_> =
+        chapter.split("```yaml\n").skip(1).filter_map(|block| block.split("```").next()).collect();
+    assert!(!examples.is_empty());
+    for text in examples {
+        let loaded = parse(&files, text).unwrap_or_else(|errors| panic!("{errors}\nin\n{text}"));
+        assert_eq!(loaded.warnings, [], "{text}");
+    }
+    // The ways to redirect that its table shows.
+    let rows: Vec<_> = chapter.lines().filter(|line| line.starts_with("| `{")).collect();
+    let top =
+        "https: [127.0.0.1:0]\ntls: [{cert: example.pem, key: example-key.pem, domains: [example.com]}]";
+    let mut tried = 0;
+    for tls in rows.iter().flat_map(|row| row.split('`').filter(|part| part.starts_with('{'))) {
+        route(&files, tls, top).unwrap_or_else(|errors| panic!("{tls}: {errors}"));
+        tried += 1;
+    }
+    assert!(tried >= 6, "{tried}");
+}
