@@ -23,6 +23,10 @@ pub mod plan;
 pub mod credentials;
 /// Certificates of servers.
 pub mod certificates;
+/// Users and the hashes of their passwords.
+pub mod users;
+/// The keys that verify tokens.
+pub mod token_keys;
 /// The JSON Schema of it all.
 mod schema;
 /// JSON values as MessagePack.

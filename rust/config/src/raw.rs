@@ -4,7 +4,7 @@
 //! says the same at more length, and a test compares them.
 
 use crate::{
-    kinds::{Count, EnvText, Flag, Millis, Named, Text},
+    kinds::{Count, EnvText, Flag, FlagOr, Millis, Named, Text},
     read::{ROOT, choice, section},
     source::Spanned,
 };
@@ -162,15 +162,21 @@ choice! {
 section! {
     /// A Redis server.
     Redis "`redis`", {
+        /// All in one: `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS.
+        optional url("url"): EnvText;
         /// Its host.
-        optional host("host"): Text;
-        /// Its port.
+        optional host("host"): EnvText;
+        /// Its port. 6379 by default.
         optional port("port"): Count<1, 65_535>;
+        /// The user, where it is not the default one.
+        optional user("user"): EnvText;
         /// Its password.
-        optional password("password"): Text;
-        /// The number of the database.
+        optional password("password"): EnvText;
+        /// The number of the database. 0 by default.
         optional db("db"): Count<0, 65_535>;
-        /// What the keys begin with.
+        /// What the keys begin with. `nylon` by default.
         optional key_prefix("key_prefix"): Text;
+        /// TLS to it: `true`, or a mapping with certificates of one's own.
+        optional tls("tls"): FlagOr<BrokerTls>;
     }
 }

@@ -9,8 +9,6 @@ use std::{
     time::Duration,
 };
 
-use ipnet::IpNet;
-
 use crate::{
     credentials,
     kinds::{Count, Text},
@@ -58,6 +56,8 @@ mod balancing;
 mod routes;
 /// Path patterns and rewrites.
 mod paths;
+/// Lists of addresses and networks.
+mod networks;
 
 use directory::Directory;
 
@@ -73,7 +73,7 @@ pub(crate) fn plan(root: &raw::Root, report: &mut Report<'_>) -> Option<Plan> {
     let certificates = certificates::certificates(list(root.tls.as_ref()), &ground, report);
     let runtime = runtime(root, report);
     let limits = limits(root, report);
-    let trusted_proxies = trusted_proxies(root, report);
+    let trusted_proxies = networks::networks(list(root.trusted_proxies.as_ref()), report);
     let header_selector = header_selector(root, report);
     let control = control(root, report);
 
@@ -89,7 +89,12 @@ pub(crate) fn plan(root: &raw::Root, report: &mut Report<'_>) -> Option<Plan> {
         raw_plugins.iter().map(|plugin| plugins::plugin(plugin, brokers, &broker_names, report)).collect();
 
     let policies: Vec<_> = raw_plugins.iter().map(|plugin| plugins::policies(plugin, brokers)).collect();
-    let mut attached = middleware::Attached::new(&plugin_names, raw_plugins, &policies);
+    let mut attached = middleware::Attached::new(
+        &plugin_names,
+        raw_plugins,
+        &policies,
+        builtins::Brokers { written: brokers, names: &broker_names },
+    );
     attached.read_groups(root.middleware_groups.as_ref(), report);
 
     let raw_services = list(root.services.as_ref());
@@ -268,22 +273,6 @@ fn limits(root: &raw::Root, report: &mut Report<'_>) -> Option<plan::Limits> {
             idle_timeout: millis(written.upstream_idle_timeout_ms?),
         },
     })
-}
-
-fn trusted_proxies(root: &raw::Root, report: &mut Report<'_>) -> Vec<IpNet> {
-    let mut networks = Vec::new();
-    for text in list(root.trusted_proxies.as_ref()) {
-        let network = text.value.parse::<IpNet>().or_else(|_| text.value.parse::<IpAddr>().map(IpNet::from));
-        match network {
-            Ok(network) => networks.push(network.trunc()),
-            Err(_) => report.error_help(
-                text.place,
-                format!("`{}` is no address or network", text.value),
-                "write an address such as `10.0.0.7` or a network such as `10.0.0.0/8`",
-            ),
-        }
-    }
-    networks
 }
 
 fn header_selector(root: &raw::Root, report: &mut Report<'_>) -> Option<http::HeaderName> {

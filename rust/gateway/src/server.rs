@@ -9,7 +9,7 @@ mod thread;
 
 use crate::acme::{self, Acme, CertificateReport, HttpAnswers, Wanted};
 use crate::pipeline::LivePlan;
-use crate::plugin::PluginHost;
+use crate::plugin::{PluginHost, builtin};
 use crate::tls::{self, CertStore, Certificates, Tls, Watch};
 use crate::upstream::Background;
 use arc_swap::ArcSwap;
@@ -78,6 +78,8 @@ pub struct Server {
     listening: Mutex<Vec<Listening>>,
     threads: Mutex<Vec<Thread>>,
     background: Background,
+    /// After all that use it.
+    builtins: builtin::State,
 }
 
 struct Thread {
@@ -106,7 +108,8 @@ impl Server {
         hosts: Vec<Arc<dyn PluginHost>>,
         hook: Option<ThreadHook>,
     ) -> Result<Server, StartError> {
-        let live = LivePlan::build(plan.clone(), hosts, None).map_err(StartError::Plan)?;
+        let builtins = builtin::State::default();
+        let live = LivePlan::build(plan.clone(), hosts, None, &builtins).map_err(StartError::Plan)?;
         let live = Arc::new(ArcSwap::from_pointee(live));
         let count =
             plan.runtime.threads.or_else(|| std::thread::available_parallelism().ok().map(Into::into));
@@ -128,6 +131,7 @@ impl Server {
             listening: Mutex::default(),
             threads: Mutex::default(),
             background,
+            builtins,
         };
         server.certify(certificates, obtained)?;
         for number in 0..count {
@@ -159,7 +163,8 @@ impl Server {
     /// [`StartError`]; the plan before goes on as if nothing had happened.
     pub fn switch(&self, plan: Arc<Plan>, hosts: Vec<Arc<dyn PluginHost>>) -> Result<Replaced, StartError> {
         let before = self.live.load_full();
-        let next = LivePlan::build(plan.clone(), hosts, Some(&before)).map_err(StartError::Plan)?;
+        let next = LivePlan::build(plan.clone(), hosts, Some(&before), &self.builtins);
+        let next = next.map_err(StartError::Plan)?;
         let next = Arc::new(next);
         let certificates = tls::read(&plan).map_err(StartError::Certificates)?;
         let obtained = self.acme.prepare(wanted(&plan)).map_err(StartError::Acme)?;

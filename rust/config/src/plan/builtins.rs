@@ -8,6 +8,20 @@ use nylon_core::{Phase, PhaseMask, Scheme};
 
 use super::MediaPattern;
 
+/// Users who log in.
+mod basic_auth;
+/// Requests by the client's address.
+mod ip_filter;
+/// Tokens.
+mod jwt_auth;
+/// How many requests are let through.
+mod rate_limit;
+
+pub use basic_auth::*;
+pub use ip_filter::*;
+pub use jwt_auth::*;
+pub use rate_limit::*;
+
 /// A plugin of the gateway's own.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Builtin {
@@ -23,6 +37,14 @@ pub enum Builtin {
     RequestId(RequestIdField),
     /// Compresses responses.
     Compress(Compress),
+    /// Lets through so many requests in a time.
+    RateLimit(Box<RateLimit>),
+    /// Lets requests through by the client's address.
+    IpFilter(IpFilter),
+    /// Lets users through who log in.
+    BasicAuth(BasicAuth),
+    /// Lets requests through that come with a token.
+    JwtAuth(Box<JwtAuth>),
 }
 
 impl Builtin {
@@ -35,6 +57,10 @@ impl Builtin {
             Builtin::Redirect(_) => "Redirect",
             Builtin::RequestId(_) => "RequestId",
             Builtin::Compress(_) => "Compress",
+            Builtin::RateLimit(_) => "RateLimit",
+            Builtin::IpFilter(_) => "IpFilter",
+            Builtin::BasicAuth(_) => "BasicAuth",
+            Builtin::JwtAuth(_) => "JwtAuth",
         }
     }
 
@@ -47,6 +73,12 @@ impl Builtin {
             Builtin::RequestId(field) if field.response => &[Phase::RequestFilter, Phase::ResponseFilter],
             Builtin::RequestId(_) => &[Phase::RequestFilter],
             Builtin::Compress(_) => &[Phase::RequestFilter, Phase::ResponseBodyFilter],
+            Builtin::RateLimit(limit) if limit.headers == LimitHeaders::Always => {
+                &[Phase::RequestFilter, Phase::ResponseFilter]
+            }
+            Builtin::RateLimit(_) | Builtin::IpFilter(_) | Builtin::BasicAuth(_) | Builtin::JwtAuth(_) => {
+                &[Phase::RequestFilter]
+            }
         };
         phases.iter().copied().collect()
     }

@@ -23,6 +23,19 @@ pub(crate) use cors::*;
 pub(crate) use headers::*;
 pub(crate) use redirect::*;
 pub(crate) use request_id::*;
+/// Users who log in.
+mod basic_auth;
+/// Requests by the client's address.
+mod ip_filter;
+/// Tokens.
+mod jwt_auth;
+/// How many requests are let through.
+mod rate_limit;
+
+pub(crate) use basic_auth::*;
+pub(crate) use ip_filter::*;
+pub(crate) use jwt_auth::*;
+pub(crate) use rate_limit::*;
 
 macro_rules! builtins {
     ($( $(#[doc = $about:literal])* $name:ident($settings:ty), )+) => {
@@ -64,6 +77,14 @@ builtins! {
     RequestId(RequestId),
     /// Compresses responses.
     Compress(Compress),
+    /// Lets through so many requests in a time.
+    RateLimit(RateLimit),
+    /// Lets requests through by the client's address.
+    IpFilter(IpFilter),
+    /// Lets users through who log in.
+    BasicAuth(BasicAuth),
+    /// Lets requests through that come with a token.
+    JwtAuth(JwtAuth),
 }
 
 impl Builtin {

@@ -84,8 +84,8 @@ section! {
 }
 
 section! {
-    /// TLS to a broker. Each text may be `${NAME}`.
-    BrokerTls "`tls` of a messaging connection", {
+    /// TLS to a broker or a store. Each text may be `${NAME}`.
+    BrokerTls "`tls` of a broker or a store", {
         /// Whether it is used. True unless written.
         optional enabled("enabled"): Flag;
         /// A PEM file of the authorities to trust, instead of the system's.
@@ -94,7 +94,7 @@ section! {
         optional cert("cert"): EnvText;
         /// A PEM file with the certificate's key.
         optional key("key"): EnvText;
-        /// The name in the broker's certificate, where it is not the one in the address.
+        /// The name in the server's certificate, where it is not the one in the address.
         optional hostname("hostname"): EnvText;
     }
 }

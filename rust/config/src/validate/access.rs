@@ -124,7 +124,7 @@ pub(super) fn tls(
     Some(tls)
 }
 
-fn section_of(written: &raw::BrokerTls, report: &mut Report<'_>) -> Option<ClientTls> {
+pub(super) fn section_of(written: &raw::BrokerTls, report: &mut Report<'_>) -> Option<ClientTls> {
     let text = |written: &'_ Option<EnvText>| written.as_ref().map(|text| text.0.clone());
     let [ca_file, cert, key, hostname] =
         [&written.ca_file, &written.cert, &written.key, &written.hostname].map(text);

@@ -2,6 +2,7 @@
 
 use nylon_core::Phase;
 
+use super::directory::Directory;
 use crate::{plan, raw, report::Report};
 
 /// Media types and levels.
@@ -14,9 +15,27 @@ mod headers;
 mod redirect;
 /// The name of a request.
 mod request_id;
+/// Users who log in.
+mod basic_auth;
+/// Requests by the client's address.
+mod ip_filter;
+/// Tokens.
+mod jwt_auth;
+/// How many requests are let through.
+mod rate_limit;
+
+/// The connections to brokers that a built-in can refer to.
+pub(super) struct Brokers<'a> {
+    pub(super) written: &'a [raw::Messaging],
+    pub(super) names: &'a Directory,
+}
 
 /// What a built-in does. `None`: something is wrong with it, and reported.
-pub(super) fn builtin(written: &raw::Builtin, report: &mut Report<'_>) -> Option<plan::Builtin> {
+pub(super) fn builtin(
+    written: &raw::Builtin,
+    brokers: &Brokers<'_>,
+    report: &mut Report<'_>,
+) -> Option<plan::Builtin> {
     use plan::Builtin::*;
     match written {
         raw::Builtin::RequestHeaderModifier(written) => {
@@ -29,6 +48,12 @@ pub(super) fn builtin(written: &raw::Builtin, report: &mut Report<'_>) -> Option
         raw::Builtin::Redirect(written) => redirect::redirect(written, report).map(Redirect),
         raw::Builtin::RequestId(written) => request_id::request_id(written, report).map(RequestId),
         raw::Builtin::Compress(written) => compress::compress(written, report).map(Compress),
+        raw::Builtin::RateLimit(written) => {
+            rate_limit::rate_limit(written, brokers, report).map(Box::new).map(RateLimit)
+        }
+        raw::Builtin::IpFilter(written) => ip_filter::ip_filter(written, report).map(IpFilter),
+        raw::Builtin::BasicAuth(written) => basic_auth::basic_auth(written, report).map(BasicAuth),
+        raw::Builtin::JwtAuth(written) => jwt_auth::jwt_auth(written, report).map(Box::new).map(JwtAuth),
     }
 }
 
@@ -45,6 +70,15 @@ pub(super) fn check_policies(builtin: &plan::Builtin, written: &raw::PerPhase, r
             report.warn(
                 policy.place,
                 format!("`{}` is not called in `{phase}`: this has no effect", builtin.name()),
+            );
+        }
+        if let (plan::Builtin::BasicAuth(_) | plan::Builtin::JwtAuth(_), Phase::RequestFilter, Some(on_error)) =
+            (builtin, phase, &policy.on_error)
+            && on_error.value == raw::OnError::Continue
+        {
+            report.warn(
+                on_error.place,
+                format!("with `continue`, whoever `{}` cannot judge is let through", builtin.name()),
             );
         }
         if let (plan::Builtin::Compress(_), Phase::ResponseBodyFilter, Some(on_error)) =

@@ -47,11 +47,15 @@ pub(super) fn secret_file<T>(
     report: &mut Report<'_>,
 ) -> Option<PathBuf> {
     let path = readable(text, read, report)?;
-    if credentials::is_readable_by_all(&path) {
-        let path = path.display();
-        report.warn(text.place, format!("everybody on this machine can read `{path}`: `chmod 600` it"));
-    }
+    warn_if_readable_by_all(&path, text.place, report);
     Some(path)
+}
+
+pub(super) fn warn_if_readable_by_all(path: &Path, place: Place, report: &mut Report<'_>) {
+    if credentials::is_readable_by_all(path) {
+        let path = path.display();
+        report.warn(place, format!("everybody on this machine can read `{path}`: `chmod 600` it"));
+    }
 }
 
 fn candidates(path: &str, place: Place, report: &Report<'_>) -> [PathBuf; 2] {

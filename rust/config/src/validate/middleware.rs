@@ -20,6 +20,7 @@ pub(super) struct Attached<'a> {
     plugins: &'a Directory,
     raw_plugins: &'a [raw::Plugin],
     policies: &'a [Policies],
+    brokers: builtins::Brokers<'a>,
     groups: Vec<Group<'a>>,
 }
 
@@ -41,8 +42,9 @@ impl<'a> Attached<'a> {
         plugins: &'a Directory,
         raw_plugins: &'a [raw::Plugin],
         policies: &'a [Policies],
+        brokers: builtins::Brokers<'a>,
     ) -> Attached<'a> {
-        Attached { plugins, raw_plugins, policies, groups: Vec::new() }
+        Attached { plugins, raw_plugins, policies, brokers, groups: Vec::new() }
     }
 
     /// Reads all groups, used or not, so that a mistake in one is told once, where it is.
@@ -137,7 +139,7 @@ impl<'a> Attached<'a> {
             return None;
         };
         if raw::Builtin::is(&plugin.value) {
-            return built_in(plugin, item, report);
+            return built_in(plugin, item, &self.brokers, report);
         }
         let entry = item.entry.as_ref();
         if !item.has("entry") {
@@ -198,7 +200,12 @@ impl<'a> Attached<'a> {
 }
 
 /// A plugin of the gateway's own.
-fn built_in(plugin: &Text, item: &raw::Middleware, report: &mut Report<'_>) -> Option<Middleware> {
+fn built_in(
+    plugin: &Text,
+    item: &raw::Middleware,
+    brokers: &builtins::Brokers<'_>,
+    report: &mut Report<'_>,
+) -> Option<Middleware> {
     if let Some(entry) = &item.entry {
         report.error_help(
             entry.place,
@@ -209,7 +216,7 @@ fn built_in(plugin: &Text, item: &raw::Middleware, report: &mut Report<'_>) -> O
     let nothing = || Node { value: Tree::Null, place: plugin.place };
     let payload = item.payload.as_ref().map_or_else(nothing, |payload| payload.0.clone());
     let written = raw::Builtin::read(&plugin.value, &payload, report);
-    let builtin = written.and_then(|written| builtins::builtin(&written, report));
+    let builtin = written.and_then(|written| builtins::builtin(&written, brokers, report));
     let mut per_phase = policy::defaults();
     let builtin = builtin?;
     if let Some(written) = &item.per_phase {

@@ -6,6 +6,8 @@ use nylon_config::ConfigErrors;
 
 /// The gateway's own plugins.
 mod builtins;
+/// Those of them that let requests through or refuse them.
+mod refusals;
 mod conditions;
 /// Routes, paths and middleware.
 mod routing;

@@ -85,20 +85,25 @@ impl LivePlan {
     /// Resolves a plan. `hosts` are in the order of `plan.plugins`. What is known of the endpoints of `before` goes on.
     ///
     /// # Errors
-    /// One diagnostic for each entry that its plugin lacks, at the place in the config that names it; or one for a
-    /// service whose files are broken.
-    pub fn build(
+    /// One diagnostic for each entry that its plugin lacks, each built-in that cannot begin, and each service whose files
+    /// are broken, at the place in the config that names it.
+    pub(crate) fn build(
         plan: Arc<Plan>,
         hosts: Vec<Arc<dyn PluginHost>>,
         before: Option<&LivePlan>,
+        state: &builtin::State,
     ) -> Result<LivePlan, Vec<Diagnostic>> {
         debug_assert_eq!(plan.plugins.len(), hosts.len());
         let mut errors = Vec::new();
         let mut link = |middleware: &Middleware| {
             let (entry, name) = match &middleware.handler {
-                Handler::Builtin(builtin) => {
-                    (builtin::entry(builtin), LinkName { plugin: builtin.name().into(), entry: "".into() })
-                }
+                Handler::Builtin(builtin) => match builtin::entry(builtin, &plan, state) {
+                    Ok(entry) => (entry, LinkName { plugin: builtin.name().into(), entry: "".into() }),
+                    Err(why) => {
+                        errors.push(middleware.location.diagnostic(why));
+                        return None;
+                    }
+                },
                 Handler::Plugin { plugin, entry } => {
                     let name = plan.plugins[plugin.0].name.as_str();
                     match hosts[plugin.0].entry(entry) {

@@ -5,6 +5,10 @@
 //! plan; its settings were checked with the configuration, so that what is left to fail are values that a request
 //! brings. Most answer at once, and cost an exchange that they have nothing to change in no allocation.
 
+/// What is done beside requests.
+mod background;
+/// Users who log in.
+mod basic_auth;
 /// Bodies that travel smaller.
 mod compress;
 /// Pages of other sites.
@@ -13,30 +17,53 @@ mod cors;
 mod encoder;
 /// Fields of a head.
 mod headers;
+/// Requests by the client's address.
+mod ip_filter;
+/// Tokens.
+mod jwt_auth;
+/// What outlives a reload.
+mod kept;
+/// How many requests are let through.
+mod rate_limit;
 /// Answers that lead elsewhere.
 mod redirect;
+/// Requests that are not let through.
+mod refusal;
 /// The name of a request.
 mod request_id;
+/// What built-ins have beside their settings.
+mod state;
+/// Files that change.
+mod watched;
+
+pub(crate) use state::State;
 
 use super::{BodyUse, EntryTraits, Pending, PhaseCall, PluginEntry};
 use crate::respond::ErrorAnswer;
 use http::{HeaderMap, HeaderValue, header};
-use nylon_config::plan::Builtin;
+use nylon_config::plan::{Builtin, Plan};
 use nylon_core::template::Template;
 use nylon_core::{Exchange, Failure, FailureKind, Finished, Op, Outcome, PhaseMask};
 use std::sync::Arc;
 
-/// The entry that does what `builtin` says.
-pub(crate) fn entry(builtin: &Builtin) -> Arc<dyn PluginEntry> {
+/// The entry that does what `builtin` says. `state` is what the built-ins of all plans share.
+///
+/// # Errors
+/// Why it cannot begin: a file that was right when the configuration was read and is so no more, say.
+pub(crate) fn entry(builtin: &Builtin, plan: &Plan, state: &State) -> Result<Arc<dyn PluginEntry>, String> {
     let phases = builtin.phases();
-    match builtin {
+    Ok(match builtin {
         Builtin::RequestHeaderModifier(changes) => Arc::new(headers::HeaderModifier::of_requests(changes)),
         Builtin::ResponseHeaderModifier(changes) => Arc::new(headers::HeaderModifier::of_responses(changes)),
         Builtin::Cors(cors) => Arc::new(cors::CorsEntry::new(cors, phases)),
         Builtin::Redirect(redirect) => Arc::new(redirect::RedirectEntry::new(redirect.clone(), phases)),
         Builtin::RequestId(field) => Arc::new(request_id::RequestIdEntry::new(field.clone(), phases)),
         Builtin::Compress(compress) => Arc::new(compress::CompressEntry::new(compress.clone(), phases)),
-    }
+        Builtin::RateLimit(rules) => Arc::new(rate_limit::RateEntry::new(rules, phases, plan, state)?),
+        Builtin::IpFilter(rules) => Arc::new(ip_filter::IpEntry::new(rules, phases)),
+        Builtin::BasicAuth(rules) => Arc::new(basic_auth::BasicEntry::new(rules, phases, state)?),
+        Builtin::JwtAuth(rules) => Arc::new(jwt_auth::JwtEntry::new(rules, phases, state)?),
+    })
 }
 
 /// Of an entry that is called in these phases and looks at no body.

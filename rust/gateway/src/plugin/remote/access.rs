@@ -17,9 +17,9 @@ use nylon_config::plan::{BrokerAuth, ClientTls};
 use std::sync::Arc;
 
 /// What a broker is told and asked for: see [`BrokerAuth`] and [`ClientTls`].
-pub(super) struct Access {
-    pub(super) auth: BrokerAuth,
-    pub(super) tls: Option<ClientTls>,
+pub(in crate::plugin) struct Access {
+    pub(in crate::plugin) auth: BrokerAuth,
+    pub(in crate::plugin) tls: Option<ClientTls>,
 }
 
 impl Access {
@@ -27,7 +27,7 @@ impl Access {
     ///
     /// # Errors
     /// Which file is broken, and how.
-    pub(super) fn apply(&self, options: ConnectOptions) -> Result<ConnectOptions, String> {
+    pub(in crate::plugin) fn apply(&self, options: ConnectOptions) -> Result<ConnectOptions, String> {
         let options = match &self.auth {
             BrokerAuth::Anonymous => options,
             BrokerAuth::Password { user, password } => {
@@ -50,7 +50,7 @@ impl Access {
     }
 
     /// Why there is no connection, with what to do about it where the broker's own words don't say.
-    pub(super) fn explain(&self, error: &ConnectError) -> String {
+    pub(in crate::plugin) fn explain(&self, error: &ConnectError) -> String {
         let said = with_causes(error);
         let help = match (error.kind(), &self.auth) {
             (ConnectErrorKind::AuthorizationViolation, BrokerAuth::Anonymous) => {
@@ -77,12 +77,16 @@ impl Access {
     }
 }
 
-fn client_config(tls: &ClientTls) -> Result<ClientConfig, String> {
+/// TLS as a client speaks it, with the files as they are now.
+///
+/// # Errors
+/// Which of them is broken, and how.
+pub(in crate::plugin) fn client_config(tls: &ClientTls) -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let roots = Arc::new(trusted(tls.ca_file.as_deref(), "tls.ca_file")?);
     let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
         .build()
-        .map_err(|why| format!("no authority is trusted, so no broker can be: {why}"))?;
+        .map_err(|why| format!("no authority is trusted, so no server can be: {why}"))?;
     let verifier: Arc<dyn ServerCertVerifier> = match &tls.hostname {
         None => verifier,
         Some(name) => Arc::new(OtherName {

@@ -67,6 +67,7 @@ mod orphans;
 /// What is kept of a session between its phases.
 mod session;
 
+pub(in crate::plugin) use access::{Access, client_config};
 pub use connection::Connection;
 pub(in crate::plugin) use connection::jittered;
 pub use counters::Counts;

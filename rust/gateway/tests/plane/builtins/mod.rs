@@ -6,6 +6,10 @@ mod headers;
 mod manual;
 mod redirect;
 mod request_id;
+mod basic_auth;
+mod ip_filter;
+mod jwt_auth;
+mod rate_limit;
 
 use crate::Gateway;
 use crate::origin::Origin;
