@@ -73,6 +73,12 @@ pub fn upstream_failure(error: &ForwardError) -> ErrorAnswer {
         ForwardError::Broken { .. } | ForwardError::Invalid { .. } => {
             (StatusCode::BAD_GATEWAY, "the upstream gave no valid response")
         }
+        ForwardError::Unsendable { .. } => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "the request cannot be forwarded")
+        }
+        ForwardError::NoUpgrade { .. } => {
+            (StatusCode::NOT_IMPLEMENTED, "the upstream cannot switch protocols")
+        }
         ForwardError::ResponseTimeout { .. } => (StatusCode::GATEWAY_TIMEOUT, "the upstream took too long"),
         ForwardError::Down { .. } => (StatusCode::SERVICE_UNAVAILABLE, "the upstream is down"),
         ForwardError::Full { .. } => (StatusCode::SERVICE_UNAVAILABLE, "the upstream is overloaded"),

@@ -62,7 +62,7 @@ choice! {
     /// What an upstream speaks.
     Protocol "protocol" {
         now "http1" => Http1,
-        later "http2" => Http2,
+        now "http2" => Http2,
     }
 }
 

@@ -1,16 +1,20 @@
 //! Bodies on their way to a service and back. Both are streamed: the slower side sets the pace.
 
 use super::balance::Seat;
+use super::kept::Reading;
+use super::lines::Place;
 use super::pool::{Connection, Pool};
 use super::watch::Watch;
 use crate::downstream::{ClientBody, ClientBodyError};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::{Sleep, sleep};
 
 /// A request body on its way to the service.
 pub enum ForwardBody {
@@ -47,6 +51,8 @@ pub(super) enum SendBody {
     Empty,
     Bytes(Option<Bytes>),
     Client(ClientBody, Rc<Watch>),
+    /// Over HTTP/2, where it may have to be sent again.
+    Kept(Reading, Rc<Watch>),
 }
 
 /// The client's body failed; the reason is kept in [`Upload::Failed`].
@@ -62,19 +68,27 @@ impl Body for SendBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadFailed>>> {
-        let (body, watch) = match &mut *self {
+        let (polled, ends, watch) = match &mut *self {
             SendBody::Empty => return Poll::Ready(None),
             SendBody::Bytes(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            SendBody::Client(body, watch) => (body, watch),
+            SendBody::Client(body, watch) => {
+                let polled = Pin::new(&mut *body).poll_frame(cx);
+                let ends = matches!(polled, Poll::Ready(_)) && body.is_end_stream();
+                (polled, ends, watch)
+            }
+            SendBody::Kept(body, watch) => {
+                let polled = body.poll(cx);
+                let ends = matches!(polled, Poll::Ready(_)) && body.is_end_stream();
+                (polled, ends, watch)
+            }
         };
-        let polled = Pin::new(&mut *body).poll_frame(cx);
         match polled {
             Poll::Ready(Some(Err(error))) => {
                 watch.upload.replace(Upload::Failed(error));
                 Poll::Ready(Some(Err(UploadFailed)))
             }
             Poll::Ready(frame) => {
-                if frame.is_none() || body.is_end_stream() {
+                if frame.is_none() || ends {
                     watch.upload.replace(Upload::Sent);
                 }
                 watch.uploading(true);
@@ -92,6 +106,7 @@ impl Body for SendBody {
             SendBody::Empty | SendBody::Bytes(None) => true,
             SendBody::Bytes(Some(_)) => false,
             SendBody::Client(body, _) => body.is_end_stream(),
+            SendBody::Kept(body, _) => body.is_end_stream(),
         }
     }
 
@@ -100,6 +115,7 @@ impl Body for SendBody {
             SendBody::Empty | SendBody::Bytes(None) => SizeHint::with_exact(0),
             SendBody::Bytes(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             SendBody::Client(body, _) => body.size_hint(),
+            SendBody::Kept(body, _) => body.size_hint(),
         }
     }
 }
@@ -121,6 +137,21 @@ pub struct UpstreamBody {
     home: Option<Home>,
     /// The place at the endpoint, which is free once the response is read.
     seat: Option<Seat>,
+    stream: Option<Box<Stream>>,
+}
+
+/// A response's place on a connection that others use too, with a clock of its own.
+struct Stream {
+    silence: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    _place: Place,
+}
+
+impl Stream {
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.silence)));
+        timer.as_mut().poll(cx).is_ready()
+    }
 }
 
 /// A connection in use, and where it goes when its response is read.
@@ -131,11 +162,47 @@ pub(super) struct Home {
 
 impl UpstreamBody {
     pub(super) fn new(inner: Incoming, home: Option<Home>, seat: Option<Seat>) -> UpstreamBody {
-        let mut body = UpstreamBody { inner, home, seat };
+        let mut body = UpstreamBody { inner, home, seat, stream: None };
         if body.inner.is_end_stream() {
             body.go_home();
         }
         body
+    }
+
+    /// A body on a connection that others use too.
+    pub(super) fn on_stream(inner: Incoming, place: Place, seat: Seat) -> UpstreamBody {
+        let silence = seat.address().limits().read_timeout;
+        let mut body = UpstreamBody { inner, home: None, seat: Some(seat), stream: None };
+        match body.inner.is_end_stream() {
+            true => body.seat = None,
+            false => body.stream = Some(Box::new(Stream { silence, timer: None, _place: place })),
+        }
+        body
+    }
+
+    fn poll_stream(
+        &mut self,
+        polled: Poll<Option<Result<Frame<Bytes>, hyper::Error>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamBodyError>>> {
+        let Some(stream) = &mut self.stream else { return polled.map_err(UpstreamBodyError::Broken) };
+        match &polled {
+            Poll::Pending => {
+                if stream.is_late(cx) {
+                    let silence = stream.silence;
+                    self.leave();
+                    return Poll::Ready(Some(Err(UpstreamBodyError::Stalled(silence))));
+                }
+            }
+            Poll::Ready(Some(Ok(_))) if !self.inner.is_end_stream() => stream.timer = None,
+            Poll::Ready(_) => self.leave(),
+        }
+        polled.map_err(UpstreamBodyError::Broken)
+    }
+
+    /// Frees what the response had of a connection that others use too.
+    fn leave(&mut self) {
+        (self.stream, self.seat) = (None, None);
     }
 
     fn go_home(&mut self) {
@@ -157,7 +224,7 @@ impl Body for UpstreamBody {
         let this = &mut *self;
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
         let Some(Home { connection: Connection { watch, .. }, .. }) = &this.home else {
-            return polled.map_err(UpstreamBodyError::Broken);
+            return this.poll_stream(polled, cx);
         };
         match &polled {
             Poll::Pending => watch.keep_expecting(watch.limits().read_timeout),

@@ -27,19 +27,12 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<Stream>>),
 }
 
-/// Opens a connection to `address`, within its time.
+/// Opens a connection for HTTP/1.1 to `address`, within its time.
 ///
 /// # Errors
 /// [`ForwardError`]; nothing was sent then.
 pub(super) async fn connect(pool: &Rc<Pool>, address: &Address) -> Result<Connection, ForwardError> {
-    let limit = address.limits().connect_timeout;
-    let stream = timeout(limit, open(address))
-        .await
-        .map_err(|_| ForwardError::ConnectTimeout {
-            address: address.to_string(),
-            millis: limit.as_millis(),
-        })?
-        .map_err(|source| ForwardError::Connect { address: address.to_string(), source })?;
+    let stream = stream(address).await?;
     let (sender, driver) = http1::Builder::new()
         .max_header_size(MAX_RESPONSE_HEAD)
         .handshake(TokioIo::new(stream))
@@ -53,6 +46,23 @@ pub(super) async fn connect(pool: &Rc<Pool>, address: &Address) -> Result<Connec
         pool.forget(driven.address());
     });
     Ok(Connection { sender, watch })
+}
+
+/// What carries HTTP to `address`, within its time.
+///
+/// # Errors
+/// [`ForwardError`].
+pub(super) async fn stream(address: &Address) -> Result<Stream, ForwardError> {
+    timeout(address.limits().connect_timeout, open(address))
+        .await
+        .map_err(|_| too_slow(address))?
+        .map_err(|source| ForwardError::Connect { address: address.to_string(), source })
+}
+
+/// There is no connection to `address` in its time.
+pub(super) fn too_slow(address: &Address) -> ForwardError {
+    let millis = address.limits().connect_timeout.as_millis();
+    ForwardError::ConnectTimeout { address: address.to_string(), millis }
 }
 
 async fn open(address: &Address) -> io::Result<Stream> {

@@ -109,6 +109,8 @@ impl ForwardError {
             ForwardError::Broken { .. } => Some(Cause::Broken),
             ForwardError::ResponseTimeout { .. } => Some(Cause::Late),
             ForwardError::Invalid { .. }
+            | ForwardError::Unsendable { .. }
+            | ForwardError::NoUpgrade { .. }
             | ForwardError::ClientBody(_)
             | ForwardError::Down { .. }
             | ForwardError::Full { .. } => None,

@@ -1,5 +1,6 @@
 //! Why there is no response. The text is for the log; what the client reads is [`crate::respond`]'s.
 
+use crate::causes::with_causes;
 use crate::downstream::ClientBodyError;
 use std::io;
 
@@ -23,7 +24,7 @@ pub enum ForwardError {
         millis: u128,
     },
     /// The service broke off, or answered something that is not HTTP.
-    #[error("{address} gave no valid response: {source}")]
+    #[error("{address} gave no valid response: {}", with_causes(source))]
     Broken {
         /// Where.
         address: String,
@@ -37,6 +38,20 @@ pub enum ForwardError {
         address: String,
         /// What is wrong with it.
         reason: &'static str,
+    },
+    /// The request cannot be put into the service's protocol.
+    #[error("a request cannot be sent to {address}: {reason}")]
+    Unsendable {
+        /// Where.
+        address: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The client wants to switch to a protocol that cannot be had.
+    #[error("a client asked {address} for a WebSocket, which a service with `protocol: http2` cannot give")]
+    NoUpgrade {
+        /// Where.
+        address: String,
     },
     /// No response head in time.
     #[error("{address} gave no response within {millis} ms (response_head_timeout_ms)")]

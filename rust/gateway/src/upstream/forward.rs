@@ -10,12 +10,13 @@ use super::connect::connect;
 use super::course::{Cause, Course};
 use super::error::ForwardError;
 use super::watch::Watch;
-use super::{retry, tunnel};
+use super::{http2, retry, tunnel};
 use crate::downstream::{Upgrade, strip_hop_by_hop};
 use crate::worker::Worker;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
+use nylon_config::plan::Protocol;
 use nylon_core::{RequestHead, ResponseHead};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -62,6 +63,9 @@ pub async fn forward(
         Ok(seat) => seat,
         Err(_) => Box::pin(wait(service, out)).await?,
     };
+    if seat.address().protocol() == Protocol::Http2 {
+        return Box::pin(http2::forward(worker, service, out, seat, upgrade)).await;
+    }
     if let Some(retry) = &service.balancing().retry
         && upgrade.is_none()
     {
@@ -185,7 +189,7 @@ pub(super) async fn open(
 /// Starts the connection's clock for `request`.
 pub(super) fn begin(home: &Home, request: &Request<SendBody>) {
     home.connection.watch.send(match request.body() {
-        SendBody::Client(..) => Upload::Sending,
+        SendBody::Client(..) | SendBody::Kept(..) => Upload::Sending,
         SendBody::Empty | SendBody::Bytes(_) => Upload::Sent,
     });
 }
@@ -197,19 +201,21 @@ pub(super) fn failed(
     home: &Home,
     error: TrySendError<Request<SendBody>>,
 ) -> ForwardError {
-    let watch = &home.connection.watch;
-    let address = watch.address().to_string();
-    let upload = watch.upload.take();
-    if !matches!(upload, Upload::Failed(_)) {
+    let error = reason(&home.connection.watch, error);
+    if !matches!(error, ForwardError::ClientBody(_)) {
         service.judge(seat.endpoint(), true);
     }
-    match upload {
+    error
+}
+
+/// Why there is no answer to a request that `watch` is for.
+pub(super) fn reason(watch: &Watch, error: TrySendError<Request<SendBody>>) -> ForwardError {
+    match watch.upload.take() {
         Upload::Failed(error) => ForwardError::ClientBody(error),
-        Upload::Sending | Upload::Sent if watch.is_late() => ForwardError::ResponseTimeout {
-            address,
-            millis: watch.limits().response_head_timeout.as_millis(),
-        },
-        Upload::Sending | Upload::Sent => ForwardError::Broken { address, source: error.into_error() },
+        Upload::Sending | Upload::Sent if watch.is_late() => watch.response_timeout(),
+        Upload::Sending | Upload::Sent => {
+            ForwardError::Broken { address: watch.address().to_string(), source: error.into_error() }
+        }
     }
 }
 

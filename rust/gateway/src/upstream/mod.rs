@@ -6,6 +6,14 @@ mod balance;
 mod connect;
 /// TLS to the endpoints of one service.
 mod tls;
+/// What may stand behind a body.
+mod trailers;
+/// A client's body whose beginning is kept.
+mod kept;
+/// Connections that carry many requests.
+mod lines;
+/// One request on such a connection.
+mod http2;
 /// The clocks of one connection.
 mod watch;
 /// Idle connections of one thread.

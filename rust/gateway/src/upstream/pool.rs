@@ -1,7 +1,9 @@
-//! Idle connections of one thread, the most recently used first, so that the others can grow old and close.
+//! The connections of one thread: idle ones, the most recently used first, so that the others can grow old and close;
+//! and those that are shared.
 
 use super::balance::{Address, Hashed};
 use super::body::SendBody;
+use super::lines::Lines;
 use super::watch::Watch;
 use hyper::client::conn::http1::SendRequest;
 use std::cell::{Cell, RefCell};
@@ -33,19 +35,27 @@ struct Idle {
     turn: u64,
 }
 
-/// Idle upstream connections.
+/// Upstream connections.
 pub struct Pool {
     idle: RefCell<HashMap<Address, VecDeque<Idle>, BuildHasherDefault<Hashed>>>,
     count: Cell<usize>,
     /// Connections that came back so far.
     turns: Cell<u64>,
     size: usize,
+    /// Those that carry several requests at once.
+    pub(super) lines: Lines,
 }
 
 impl Pool {
     /// Keeps at most `size` idle connections, over all addresses.
     pub fn new(size: usize) -> Pool {
-        Pool { idle: RefCell::default(), count: Cell::new(0), turns: Cell::new(0), size }
+        Pool {
+            idle: RefCell::default(),
+            count: Cell::new(0),
+            turns: Cell::new(0),
+            size,
+            lines: Lines::default(),
+        }
     }
 
     /// An idle connection that is ready, if there is one.

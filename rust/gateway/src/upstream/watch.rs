@@ -1,4 +1,4 @@
-//! The clocks of one upstream connection.
+//! The clocks of one upstream connection, or of one request where a connection carries many.
 //!
 //! Whatever is awaited of a service (room for more of a request, a response head, the next bytes of a body, or the
 //! end of a pooled connection's rest) sets the one moment by which it is due. The task that drives the connection
@@ -7,6 +7,7 @@
 
 use super::balance::Address;
 use super::body::Upload;
+use super::error::ForwardError;
 use nylon_config::plan::UpstreamLimits;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -83,20 +84,26 @@ impl Watch {
         self.due.set(None);
     }
 
+    /// The error of a response head that was late.
+    pub(super) fn response_timeout(&self) -> ForwardError {
+        let millis = self.limits().response_head_timeout.as_millis();
+        ForwardError::ResponseTimeout { address: self.address.to_string(), millis }
+    }
+
     /// Whether the connection was cut off because something was late.
     pub(super) fn is_late(&self) -> bool {
         self.late.get()
     }
 
-    /// Drives `connection` to its end, or until something is late.
-    pub(super) async fn drive(&self, connection: impl Future) {
+    /// Drives `connection` to its end, or until something is late: then there is no result.
+    pub(super) async fn drive<F: Future>(&self, connection: F) -> Option<F::Output> {
         let limits = self.limits();
         let shortest = limits.response_head_timeout.min(limits.read_timeout).min(limits.idle_timeout);
         let mut connection = pin!(connection);
         let mut timer = pin!(sleep_until(Instant::now() + shortest));
         poll_fn(|cx| {
-            if connection.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
+            if let Poll::Ready(output) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Some(output));
             }
             while timer.as_mut().poll(cx).is_ready() {
                 let now = Instant::now();
@@ -104,7 +111,7 @@ impl Watch {
                 match self.due.get() {
                     Some(due) if due <= now => {
                         self.late.set(true);
-                        return Poll::Ready(());
+                        return Poll::Ready(None);
                     }
                     Some(due) => timer.as_mut().reset(due.min(next)),
                     None => timer.as_mut().reset(next),
@@ -112,6 +119,6 @@ impl Watch {
             }
             Poll::Pending
         })
-        .await;
+        .await
     }
 }

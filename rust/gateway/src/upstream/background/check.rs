@@ -3,15 +3,18 @@
 use super::super::balance::{Endpoint, HttpService, clock};
 use super::super::body::{SendBody, Upload};
 use super::super::connect::connect;
+use super::super::http2;
 use super::super::pool::Pool;
 use http::{HeaderValue, Request, header};
-use nylon_config::plan::{EndpointAddress, HealthCheck};
+use nylon_config::plan::{EndpointAddress, HealthCheck, Protocol};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+/// Who asks.
+const AGENT: HeaderValue = HeaderValue::from_static("nylon-health-check");
 /// How often it is looked for endpoints that are new.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -48,16 +51,20 @@ fn jittered(time: Duration) -> Duration {
 
 async fn ask(endpoint: &Endpoint, check: &HealthCheck, pool: &Rc<Pool>) -> Result<(), String> {
     let answer = async {
-        let mut connection = connect(pool, &endpoint.address).await.map_err(|error| error.to_string())?;
-        let mut request = Request::new(SendBody::Empty);
-        *request.uri_mut() = check.path.clone().into();
         let host = match endpoint.address.endpoint() {
             EndpointAddress::Unix(_) => "localhost".to_owned(),
             tcp @ EndpointAddress::Tcp { .. } => tcp.to_string(),
         };
+        if endpoint.address.protocol() == Protocol::Http2 {
+            let asked = http2::ask(pool, &endpoint.address, &host, check.path.clone(), AGENT).await;
+            return asked.map_err(|error| error.to_string());
+        }
+        let mut connection = connect(pool, &endpoint.address).await.map_err(|error| error.to_string())?;
+        let mut request = Request::new(SendBody::Empty);
+        *request.uri_mut() = check.path.clone().into();
         let host = HeaderValue::try_from(host).map_err(|error| error.to_string())?;
         request.headers_mut().insert(header::HOST, host);
-        request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("nylon-health-check"));
+        request.headers_mut().insert(header::USER_AGENT, AGENT);
         connection.watch.send(Upload::Sent);
         let answer = connection.sender.try_send_request(request).await;
         connection.watch.answered();

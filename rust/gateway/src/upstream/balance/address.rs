@@ -60,6 +60,11 @@ impl Address {
         &self.0.target
     }
 
+    /// What it speaks.
+    pub(in crate::upstream) fn protocol(&self) -> Protocol {
+        self.0.protocol
+    }
+
     /// How it speaks TLS, if it does.
     pub(in crate::upstream) fn tls(&self) -> Option<&EndpointTls> {
         self.0.tls.as_ref()
