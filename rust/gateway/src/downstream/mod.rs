@@ -27,7 +27,7 @@ mod body;
 
 pub use body::{ClientBody, ClientBodyError};
 pub(crate) use connection::serve_connection;
-pub(crate) use normalise::strip_hop_by_hop;
+pub(crate) use normalise::{strip_but_trailers, strip_hop_by_hop};
 pub(crate) use path::normalise_path;
 pub(crate) use stream::{ClientStream, HTTP2};
 

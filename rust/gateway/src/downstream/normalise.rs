@@ -64,7 +64,7 @@ pub(super) fn normalise(
     }
     let path = normalise_path(path).ok_or(bad("invalid path"))?;
     let query = uri.query().map(|text| normalise_query(text).ok_or(bad("invalid query"))).transpose()?;
-    strip_hop_by_hop(&mut headers);
+    strip_but_trailers(&mut headers, true);
     headers.remove(header::EXPECT);
     let via = HeaderValue::from_static(if version == Version::HTTP_2 { "2 nylon" } else { "1.1 nylon" });
     let (client_ip, scheme) = forwarded(&mut headers, client, &host, &plan.trusted_proxies, via);
@@ -243,6 +243,31 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// The same, but what a message says of trailers goes on, since they do: which follow it if `keeps_announced`, and
+/// whether its sender takes any (`te: trailers`), which is returned.
+pub(crate) fn strip_but_trailers(headers: &mut HeaderMap, keeps_announced: bool) -> bool {
+    if !headers.keys().any(is_hop_by_hop) {
+        return false;
+    }
+    let accepts = headers
+        .get_all(header::TE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|list| list.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")));
+    let announced: Vec<HeaderValue> = match keeps_announced {
+        true => headers.get_all(header::TRAILER).iter().cloned().collect(),
+        false => Vec::new(),
+    };
+    strip_hop_by_hop(headers);
+    if accepts {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    for names in announced {
+        headers.append(header::TRAILER, names);
+    }
+    accepts
+}
+
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -284,5 +309,21 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["host", "x-end"]);
+    }
+
+    #[test]
+    fn what_is_said_of_trailers_goes_on() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("connection", "te"), ("te", "gzip, Trailers;q=1"), ("trailer", "x-a"), ("trailer", "x-b")]
+        {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let mut said = headers.clone();
+        assert!(!strip_but_trailers(&mut said, true) && !said.contains_key("te"));
+        headers.insert("te", HeaderValue::from_static("gzip, Trailers"));
+        assert!(strip_but_trailers(&mut headers, true));
+        assert_eq!((headers.len(), &headers["te"]), (3, &HeaderValue::from_static("trailers")));
+        assert!(strip_but_trailers(&mut headers, false) && headers.len() == 1);
     }
 }

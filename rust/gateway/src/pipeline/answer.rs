@@ -10,7 +10,7 @@ use crate::plugin::BodyUse;
 use crate::respond::{self, ErrorAnswer};
 use crate::upstream::{Outgoing, forward};
 use bytes::Bytes;
-use http::{Method, Response, StatusCode, header};
+use http::{HeaderMap, Method, Response, StatusCode, Version, header};
 use nylon_core::{Chunk, Exchange, Failure, FailureKind, Phase, PhaseMask, ResponseBody, TargetPart};
 use std::sync::Arc;
 
@@ -159,8 +159,8 @@ impl Flow {
         }
         let touched = self.rule().links.iter().any(|link| link.handles(Phase::ResponseFilter));
         let source = match (&self.exchange().response_body, service) {
-            (ResponseBody::Streaming, service) => Source { prefix: None, service },
-            (body, _) => Source { prefix: body.bytes().cloned(), service: None },
+            (ResponseBody::Streaming, service) => Source { service, ..Source::default() },
+            (body, _) => Source { prefix: body.bytes().cloned(), ..Source::default() },
         };
         let uses: Vec<BodyUse> = filters.iter().map(|index| self.body_use(*index)).collect();
         let asked_first = uses.iter().take_while(|&&uses| uses == BodyUse::OnDemand).count();
@@ -172,9 +172,12 @@ impl Flow {
         self.drop_framing();
         let mut whole = WholeBody::new(source, self.live.plan.limits.max_body_bytes);
         if let Some(bytes) = whole.read_on().await {
-            let bytes = self.filter_whole(bytes, &filters).await;
+            let trailers = whole.take_trailers();
+            let filtered = self.filter_whole(bytes.clone(), &filters).await;
             self.drop_framing();
-            return self.respond(OutBody::full(bytes));
+            // What was said of a body does not hold for another in its place.
+            let trailers = trailers.filter(|_| filtered == bytes);
+            return self.respond_whole(filtered, trailers);
         }
         if let Some(broken) = whole.broken {
             return self.answer_broken(broken);
@@ -214,7 +217,7 @@ impl Flow {
                 return self.answer_broken(broken);
             }
             source = match &self.exchange().response_body {
-                ResponseBody::Replaced(bytes) => Source { prefix: Some(bytes.clone()), service: None },
+                ResponseBody::Replaced(bytes) => Source { prefix: Some(bytes.clone()), ..Source::default() },
                 _ => body.into_source(),
             };
             match verdict {
@@ -236,15 +239,15 @@ impl Flow {
             return self.respond_filtered(source, by_chunk);
         }
         match source {
-            Source { prefix: None, service: Some(body) } => {
+            Source { prefix: None, service: Some(body), .. } => {
                 if reframed || body.is_handlers() {
                     self.drop_framing();
                 }
                 self.respond(OutBody::service(body))
             }
-            Source { prefix, .. } => {
+            Source { prefix, trailers, .. } => {
                 self.drop_framing();
-                self.respond(OutBody::full(prefix.unwrap_or_default()))
+                self.respond_whole(prefix.unwrap_or_default(), trailers)
             }
         }
     }
@@ -312,6 +315,16 @@ impl Flow {
         bytes
     }
 
+    /// Sends a body that is here, with its trailers if the client takes any.
+    fn respond_whole(self: Box<Self>, bytes: Bytes, trailers: Option<HeaderMap>) -> Response<OutBody> {
+        let request = &self.exchange().request;
+        let takes = request.version >= Version::HTTP_2 || request.headers.contains_key(header::TE);
+        match trailers.filter(|_| takes) {
+            Some(trailers) => self.respond(OutBody::trailed(bytes, trailers)),
+            None => self.respond(OutBody::full(bytes)),
+        }
+    }
+
     /// No body follows these heads (RFC 9112, 6.3).
     fn has_no_body(&self) -> bool {
         let status = self.exchange().response.status;
@@ -333,6 +346,9 @@ impl Flow {
     }
 
     fn respond(mut self: Box<Self>, body: OutBody) -> Response<OutBody> {
+        if body.is_bare() {
+            self.exchange_mut().response.headers.remove(header::TRAILER);
+        }
         // A handler that still writes keeps its plan, and with it what runs it.
         if self.owed(Phase::Logging).is_empty() && !body.is_handlers() {
             return respond_with(std::mem::take(&mut self.exchange_mut().response), body);

@@ -10,6 +10,7 @@ use super::service_body::ServiceBody;
 use crate::worker::Worker;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use nylon_core::{Chunk, Phase};
@@ -35,6 +36,8 @@ pub struct OutBody {
 enum Kind {
     /// Bytes made here; `None` when they are sent.
     Full(Option<Bytes>),
+    /// The same with what stands behind them.
+    Trailed(Option<Bytes>, Option<Box<HeaderMap>>),
     /// The service's own.
     Service(ServiceBody),
     /// By chunk, through `response_body_filter`.
@@ -67,40 +70,51 @@ struct Step {
     last: bool,
 }
 
-/// The unfiltered body: bytes that are here already, then the rest of the service's.
+/// The unfiltered body: bytes that are here already, then the rest of the service's, then its trailers.
+#[derive(Default)]
 pub(super) struct Source {
     pub(super) prefix: Option<Bytes>,
     pub(super) service: Option<ServiceBody>,
+    /// Known only when all before them is.
+    pub(super) trailers: Option<HeaderMap>,
 }
 
 impl Source {
-    async fn next(&mut self) -> Result<SourceItem, String> {
+    async fn next(&mut self) -> Result<Chunk, String> {
         if let Some(data) = self.prefix.take() {
-            return Ok(SourceItem::Chunk(Chunk { data, end_of_stream: self.service.is_none() }));
+            return Ok(Chunk { data, end_of_stream: self.service.is_none() });
         }
         let end = || Chunk { data: Bytes::new(), end_of_stream: true };
-        let Some(service) = &mut self.service else { return Ok(SourceItem::Chunk(end())) };
+        let Some(service) = &mut self.service else { return Ok(end()) };
         match service.frame().await {
-            None => Ok(SourceItem::Chunk(end())),
+            None => Ok(end()),
             Some(Err(broken)) => Err(broken.text),
             Some(Ok(frame)) => Ok(match frame.into_data() {
-                Ok(data) => SourceItem::Chunk(Chunk { data, end_of_stream: service.is_end_stream() }),
-                Err(other) => SourceItem::Other(other),
+                Ok(data) => Chunk { data, end_of_stream: service.is_end_stream() },
+                Err(frame) => {
+                    // They wait until the filters have said all that they have to say.
+                    self.trailers = frame.into_trailers().ok();
+                    end()
+                }
             }),
         }
     }
-}
-
-enum SourceItem {
-    Chunk(Chunk),
-    /// Trailers: they pass.
-    Other(Frame<Bytes>),
 }
 
 impl OutBody {
     /// Bytes made here, nothing owed.
     pub fn full(bytes: Bytes) -> OutBody {
         OutBody { kind: Kind::Full(Some(bytes)), tail: None }
+    }
+
+    /// The same with trailers.
+    pub(super) fn trailed(bytes: Bytes, trailers: HeaderMap) -> OutBody {
+        OutBody { kind: Kind::Trailed(Some(bytes), Some(Box::new(trailers))), tail: None }
+    }
+
+    /// Whether it ends without trailers.
+    pub(super) fn is_bare(&self) -> bool {
+        matches!(self.kind, Kind::Full(_))
     }
 
     /// The service's own body, nothing owed.
@@ -131,6 +145,10 @@ impl OutBody {
             Kind::Full(bytes) => {
                 Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b))))
             }
+            Kind::Trailed(bytes, trailers) => Poll::Ready(match bytes.take().filter(|b| !b.is_empty()) {
+                Some(bytes) => Some(Ok(Frame::data(bytes))),
+                None => trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))),
+            }),
             Kind::Service(body) => Pin::new(body).poll_frame(cx).map_err(|broken| BodyAborted(broken.text)),
             Kind::Filtered(filtered) => {
                 let tail = self.tail.as_mut().expect("a filtered body owes its logging");
@@ -148,7 +166,11 @@ impl Filtered {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
         loop {
             if self.step.is_none() {
-                let (false, Some(source), Some(flow)) = (self.done, self.source.take(), flow.take()) else {
+                if self.done {
+                    let trailers = self.source.as_mut().and_then(|source| source.trailers.take());
+                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+                }
+                let (Some(source), Some(flow)) = (self.source.take(), flow.take()) else {
                     return Poll::Ready(None);
                 };
                 self.step = Some(Box::pin(step(flow, source, std::mem::take(&mut self.filters))));
@@ -160,6 +182,9 @@ impl Filtered {
             self.source = Some(step.source);
             self.filters = step.filters;
             self.done = step.last || step.frame.is_err();
+            if step.frame.is_err() {
+                self.source = None;
+            }
             match step.frame {
                 Ok(frame) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
                 frame => return Poll::Ready(Some(frame.map_err(BodyAborted))),
@@ -172,8 +197,7 @@ impl Filtered {
 async fn step(mut flow: Box<Flow>, mut source: Source, filters: Vec<usize>) -> Step {
     let (frame, last) = match source.next().await {
         Err(error) => (Err(error), true),
-        Ok(SourceItem::Other(frame)) => (Ok(frame), false),
-        Ok(SourceItem::Chunk(chunk)) => {
+        Ok(chunk) => {
             let last = chunk.end_of_stream;
             (flow.filter_chunk(chunk, &filters).await.map(Frame::data), last)
         }
@@ -259,8 +283,11 @@ impl Body for OutBody {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Kind::Trailed(bytes, trailers) => bytes.is_none() && trailers.is_none(),
             Kind::Service(body) => body.is_end_stream(),
-            Kind::Filtered(filtered) => filtered.done,
+            Kind::Filtered(filtered) => {
+                filtered.done && filtered.source.as_ref().is_none_or(|source| source.trailers.is_none())
+            }
         }
     }
 
@@ -268,7 +295,8 @@ impl Body for OutBody {
         match &self.kind {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Kind::Service(body) => body.size_hint(),
-            Kind::Filtered(_) => SizeHint::default(),
+            // With a length there would be no chunks, and without chunks no trailers.
+            Kind::Trailed(..) | Kind::Filtered(_) => SizeHint::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::service_body::{Broken, ServiceBody};
 use crate::plugin::BodySource;
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
+use http::HeaderMap;
 use http_body::Body;
 use http_body_util::BodyExt;
 use nylon_core::{Failure, FailureKind};
@@ -18,6 +19,7 @@ pub(super) struct WholeBody {
     /// What is read of the rest, until it is whole.
     growing: Vec<u8>,
     service: Option<ServiceBody>,
+    trailers: Option<HeaderMap>,
     limit: usize,
     /// Why it will never be whole.
     pub(super) broken: Option<Broken>,
@@ -30,6 +32,7 @@ impl WholeBody {
             held: source.prefix.unwrap_or_default(),
             growing: Vec::new(),
             service: source.service,
+            trailers: source.trailers,
             limit,
             broken: None,
             too_large: false,
@@ -54,12 +57,10 @@ impl WholeBody {
                     self.broken = Some(broken);
                     return None;
                 }
-                // Trailers cannot follow a body whose filters may have changed it.
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.growing.extend_from_slice(&data);
-                    }
-                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.growing.extend_from_slice(&data),
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
             }
         }
         self.settle();
@@ -77,11 +78,16 @@ impl WholeBody {
         }
     }
 
+    /// What stands behind a body that was read.
+    pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
+    }
+
     /// All that is here, and what is not.
     pub(super) fn into_source(mut self) -> Source {
         self.settle();
         let untouched = self.held.is_empty() && self.service.is_some();
-        Source { prefix: (!untouched).then_some(self.held), service: self.service }
+        Source { prefix: (!untouched).then_some(self.held), service: self.service, trailers: self.trailers }
     }
 }
 

@@ -4,6 +4,7 @@ use super::balance::Seat;
 use super::kept::Reading;
 use super::lines::Place;
 use super::pool::{Connection, Pool};
+use super::trailers;
 use super::watch::Watch;
 use crate::downstream::{ClientBody, ClientBodyError};
 use bytes::Bytes;
@@ -72,7 +73,7 @@ impl Body for SendBody {
             SendBody::Empty => return Poll::Ready(None),
             SendBody::Bytes(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             SendBody::Client(body, watch) => {
-                let polled = Pin::new(&mut *body).poll_frame(cx);
+                let polled = Pin::new(&mut *body).poll_frame(cx).map_ok(trailers::cleaned);
                 let ends = matches!(polled, Poll::Ready(_)) && body.is_end_stream();
                 (polled, ends, watch)
             }
@@ -222,7 +223,7 @@ impl Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamBodyError>>> {
         let this = &mut *self;
-        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        let polled = Pin::new(&mut this.inner).poll_frame(cx).map_ok(trailers::cleaned);
         let Some(Home { connection: Connection { watch, .. }, .. }) = &this.home else {
             return this.poll_stream(polled, cx);
         };

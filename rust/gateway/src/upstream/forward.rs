@@ -11,7 +11,7 @@ use super::course::{Cause, Course};
 use super::error::ForwardError;
 use super::watch::Watch;
 use super::{http2, retry, tunnel};
-use crate::downstream::{Upgrade, strip_hop_by_hop};
+use crate::downstream::{Upgrade, strip_but_trailers, strip_hop_by_hop};
 use crate::worker::Worker;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
@@ -239,12 +239,16 @@ pub(super) fn send(body: ForwardBody, watch: &Rc<Watch>) -> SendBody {
 /// Makes the fields that frame the message right, whatever handlers wrote: one message comes out, as long as its
 /// body is.
 fn frame(headers: &mut HeaderMap, body: &ForwardBody, upgrade: Option<&Upgrade>) {
-    strip_hop_by_hop(headers);
     let length = match body {
         ForwardBody::Empty => None,
         ForwardBody::Bytes(bytes) => Some(bytes.len() as u64),
         ForwardBody::Client(body) => http_body::Body::size_hint(body).exact(),
     };
+    // Trailers follow what is sent in chunks only.
+    let chunked = length.is_none() && !matches!(body, ForwardBody::Empty);
+    if strip_but_trailers(headers, chunked) && upgrade.is_none() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
     match (length, body) {
         (Some(length), _) => drop(headers.insert(header::CONTENT_LENGTH, length.into())),
         // A GET without a body says nothing about it; a POST says 0, as the client did (RFC 9110, 8.6).
@@ -290,7 +294,7 @@ pub(super) fn receive(
     }
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut parts, body) = response.into_parts();
-        strip_hop_by_hop(&mut parts.headers);
+        strip_but_trailers(&mut parts.headers, true);
         let head = ResponseHead { status: parts.status, headers: parts.headers };
         return Ok(Forwarded { head, body: UpstreamBody::new(body, Some(home), Some(seat)) });
     }

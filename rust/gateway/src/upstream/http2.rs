@@ -12,7 +12,7 @@ use super::kept::Kept;
 use super::lines::{Place, place};
 use super::pool::Pool;
 use super::watch::Watch;
-use crate::downstream::{Upgrade, strip_hop_by_hop};
+use crate::downstream::{Upgrade, strip_but_trailers};
 use crate::worker::Worker;
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
@@ -261,7 +261,7 @@ fn receive(place: Place, seat: Seat, response: Response<Incoming>) -> Result<For
         }
         headers.insert(header::CONTENT_LENGTH, first);
     }
-    strip_hop_by_hop(&mut headers);
+    strip_but_trailers(&mut headers, true);
     let body = UpstreamBody::on_stream(body, place, seat);
     Ok(Forwarded { head: ResponseHead { status: parts.status, headers }, body })
 }

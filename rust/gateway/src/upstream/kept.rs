@@ -114,12 +114,7 @@ impl Beginning {
                 // They end what is sent, and it is not sent twice: one could not tell the two apart.
                 self.let_go();
                 self.ended = true;
-                Poll::Ready(
-                    frame
-                        .into_trailers()
-                        .ok()
-                        .map(|trailers| Ok(Frame::trailers(trailers::allowed(trailers)))),
-                )
+                Poll::Ready(Some(Ok(trailers::cleaned(frame))))
             }
         }
     }

@@ -3,10 +3,22 @@
 //! Whoever merges them into the head must find nothing there that frames the message, routes it, says who asks, or
 //! changes how it is read: such fields count only where they were when the message was judged.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
+use http_body::Frame;
 
-/// The trailers without what may not be one.
-pub(super) fn allowed(mut trailers: HeaderMap) -> HeaderMap {
+/// A frame of a body, without what may not be a trailer.
+pub(super) fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_data() {
+        Ok(data) => Frame::data(data),
+        Err(frame) => match frame.into_trailers() {
+            Ok(trailers) => Frame::trailers(allowed(trailers)),
+            Err(other) => other,
+        },
+    }
+}
+
+fn allowed(mut trailers: HeaderMap) -> HeaderMap {
     while let Some(name) = trailers.keys().find(|name| is_forbidden(name)).cloned() {
         tracing::debug!("left out a trailer: {name}");
         trailers.remove(name);

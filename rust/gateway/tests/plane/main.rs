@@ -10,6 +10,7 @@ mod lifecycle;
 mod malformed;
 mod name_server;
 mod origin;
+mod upstream;
 
 use client::Client;
 use nylon_config::Plan;
