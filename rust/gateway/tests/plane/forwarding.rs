@@ -35,7 +35,10 @@ fn fields_for_one_connection_are_removed_and_forwarding_is_told() {
         found,
         [
             "GET /a?b=c HTTP/1.1",
+            // The client takes trailers, and so the gateway says of itself that it does.
+            "connection: te",
             "host: a.example:81",
+            "te: trailers",
             "via: 1.1 nylon",
             "x-end: 1",
             "x-end: 2",
