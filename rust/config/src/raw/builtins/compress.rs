@@ -34,7 +34,7 @@ section! {
     /// How hard each encoding tries. Higher levels than these would keep a data-plane thread for too long.
     CompressLevels "`levels` of `Compress`", {
         /// From 1, the fastest.
-        optional gzip("gzip"): Count<1, 9> = 5;
+        optional gzip("gzip"): Count<1, 6> = 5;
         /// From 0, the fastest.
         optional br("br"): Count<0, 6> = 4;
         /// From 1, the fastest.

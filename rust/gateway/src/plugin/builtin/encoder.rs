@@ -5,16 +5,20 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use nylon_config::plan::Encoding;
 use std::io::{self, Write};
+use zstd::zstd_safe::CParameter;
 
 /// Windows have at most 2^18 bytes, 256 KiB: more gains little in what is sent by chunk, and each response holds its own.
 const LARGEST_WINDOW: u32 = 18;
-/// The smallest that all encoders know.
+/// The smallest that zstd knows.
 const SMALLEST_WINDOW: u32 = 10;
+/// Brotli takes its input through a buffer of this size.
+const BROTLI_BUFFER: usize = 16 * 1024;
 
 /// Encodes one body.
 pub(super) struct Encoder {
     encoding: Encoding,
     level: u32,
+    /// Of zstd. Brotli's is always the largest: with one of 64 KiB or less its encoder holds ten times as much.
     window: u32,
     /// `None` before the first chunk and after the last.
     running: Option<Running>,
@@ -62,13 +66,16 @@ impl Encoder {
         Ok(match self.encoding {
             Encoding::Gzip => Running::Gzip(GzEncoder::new(Vec::new(), Compression::new(self.level))),
             Encoding::Brotli => {
-                let buffer = 1 << self.window.min(14);
-                Running::Brotli(Box::new(CompressorWriter::new(Vec::new(), buffer, self.level, self.window)))
+                let encoder = CompressorWriter::new(Vec::new(), BROTLI_BUFFER, self.level, LARGEST_WINDOW);
+                Running::Brotli(Box::new(encoder))
             }
             Encoding::Zstd => {
                 let level = i32::try_from(self.level).unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL);
                 let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level)?;
                 encoder.window_log(self.window)?;
+                // Its tables are otherwise made for a window of megabytes: at level 9 they are five times as large.
+                encoder.set_parameter(CParameter::HashLog(self.window - 1))?;
+                encoder.set_parameter(CParameter::ChainLog(self.window - 1))?;
                 Running::Zstd(encoder)
             }
         })
