@@ -80,8 +80,8 @@ def test_status_shows_endpoints_with_their_state_and_their_requests(two: tuple[O
                 "in_flight": 1,
             }
             one.open_gate("held")
-        # Both broke off instead of an answer; never are all left alone.
-        eventually(lambda: sorted(states(gateway)) == ["ejected", "healthy"], "one is ejected")
+            # Both break off instead of an answer; never are all left alone.
+            eventually(lambda: sorted(states(gateway)) == ["ejected", "healthy"], "one is ejected")
 
 
 def test_body_that_a_plugin_has_read_is_sent_once_more(two: tuple[Origin, Origin]) -> None:
