@@ -27,14 +27,16 @@ def test_an_upstream_that_refuses_is_502(start: Start) -> None:
     assert answer.json()["request_id"] in gateway.log
 
 
-def test_an_upstream_that_cannot_be_found_is_502(start: Start) -> None:
+def test_an_upstream_that_cannot_be_found_is_503_and_another_try_is_named(start: Start) -> None:
     service = {
         "name": "nobody",
         "service_type": "http",
         "endpoints": [{"ip": "no-such-host.invalid", "port": 80}],
     }
     gateway = start([route("/{*rest}", "nobody")], services=[service])
-    assert fetch(gateway.address, "GET", "/x").status == 502
+    answer = fetch(gateway.address, "GET", "/x")
+    assert answer.status == 503 and int(answer.header("retry-after") or 0) >= 1
+    assert "`no-such-host.invalid` does not resolve" in gateway.log
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -280,9 +280,8 @@ services:
     endpoints: [{ip: '[::1]', port: 80}, {host: Origin.test, port: 81}]
 ",
     );
-    let ServiceKind::Http(Upstream { endpoints, limits, .. }) = &plan.services[0].kind else {
-        panic!("an http service")
-    };
+    let ServiceKind::Http(upstream) = &plan.services[0].kind else { panic!("an http service") };
+    let Upstream { endpoints, limits, .. } = &**upstream;
     let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
     assert_eq!(addresses, ["[::1]:80", "origin.test:81"]);
     assert_eq!(limits.connect_timeout, Duration::from_millis(700));
@@ -344,9 +343,8 @@ services:
   - {<<: *base, name: t, connect_timeout_ms: 10}
 ",
     );
-    let ServiceKind::Http(Upstream { endpoints, limits, .. }) = &merged.services[1].kind else {
-        panic!("an http service")
-    };
+    let ServiceKind::Http(upstream) = &merged.services[1].kind else { panic!("an http service") };
+    let Upstream { endpoints, limits, .. } = &**upstream;
     assert_eq!(endpoints[0].address.to_string(), "h:1");
     assert_eq!(limits.connect_timeout, Duration::from_millis(10));
 }

@@ -24,8 +24,8 @@ pub struct Service {
 /// What a service is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServiceKind {
-    /// Upstream servers, taken in turn.
-    Http(Upstream),
+    /// Upstream servers.
+    Http(Box<Upstream>),
     /// A plugin that answers itself: its `request_filter` must end the exchange.
     Plugin(Box<Middleware>),
 }

@@ -114,7 +114,7 @@ fn http(
         Some(raw::Protocol::Http1) | None => Protocol::Http1,
     };
     let balancing = balancing::balancing(written, &limits, report)?;
-    Some(ServiceKind::Http(Upstream { endpoints, limits, protocol, tls, balancing }))
+    Some(ServiceKind::Http(Box::new(Upstream { endpoints, limits, protocol, tls, balancing })))
 }
 
 /// How the endpoints speak TLS. The inner `None`: they do not.

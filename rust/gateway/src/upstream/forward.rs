@@ -121,12 +121,11 @@ async fn again(
     out: &mut Outgoing,
     seat: &mut Seat,
     home: &mut Home,
-    error: TrySendError<Request<SendBody>>,
+    mut error: TrySendError<Request<SendBody>>,
     repeatable: bool,
 ) -> Result<Response<Incoming>, ForwardError> {
-    let mut request = match unsent(out, home, error, repeatable.then_some(SendBody::Empty)) {
-        Ok(request) => request,
-        Err(error) => return Err(failed(service, seat, home, error)),
+    let Some(mut request) = unsent(out, home, &mut error, repeatable.then_some(SendBody::Empty)) else {
+        return Err(failed(service, seat, home, error));
     };
     *home = open(worker, service, &out.key(), seat, &mut Course::new(service)).await?;
     hand_over(&mut request, home);
@@ -141,17 +140,16 @@ async fn again(
 pub(super) fn unsent(
     out: &Outgoing,
     home: &Home,
-    mut error: TrySendError<Request<SendBody>>,
+    error: &mut TrySendError<Request<SendBody>>,
     spare: Option<SendBody>,
-) -> Result<Request<SendBody>, TrySendError<Request<SendBody>>> {
-    match (error.take_message(), spare) {
-        (Some(unsent), _) => Ok(unsent),
-        // What came was no HTTP, or came too late: the connection was alive, and would be so again.
-        (None, Some(body)) if !error.error().is_parse() && !home.connection.watch.is_late() => {
-            Ok(self::request(&out.head, out.head.headers.clone(), body))
-        }
-        (None, _) => Err(error),
+) -> Option<Request<SendBody>> {
+    if let Some(unsent) = error.take_message() {
+        return Some(unsent);
     }
+    // What came was no HTTP, or came too late: the connection was alive, and would be so again.
+    let was_alive = error.error().is_parse() || home.connection.watch.is_late();
+    let body = spare.filter(|_| !was_alive)?;
+    Some(self::request(&out.head, out.head.headers.clone(), body))
 }
 
 /// Gives a request that another connection had to this one.

@@ -79,12 +79,12 @@ impl Attempt<'_, '_> {
         let request =
             request(&self.out.head, self.out.head.headers.clone(), send(body, &home.connection.watch));
         let mut answer = self.send(seat, &mut home, request).await?;
-        if let Err(error) = answer {
+        if let Err(mut error) = answer {
             // A connection that was found dead costs no attempt.
             let spare = self.spare.as_ref().and_then(ForwardBody::copy);
             let spare = spare.map(|body| send(body, &home.connection.watch));
-            let request = if reused { unsent(self.out, &home, error, spare) } else { Err(error) };
-            let mut request = request.map_err(|error| failed(self.service, seat, &home, error))?;
+            let again = if reused { unsent(self.out, &home, &mut error, spare) } else { None };
+            let Some(mut request) = again else { return Err(failed(self.service, seat, &home, error)) };
             home = self.open(seat).await?;
             hand_over(&mut request, &home);
             answer = self.send(seat, &mut home, request).await?;
