@@ -64,6 +64,70 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 }
 
+/// Lets an enum of connections be one: each call goes to the variant that is there. All of them take slices in one
+/// piece, as [`Socket`] does and a TLS record too.
+macro_rules! connection_of {
+    ($name:ident { $($variant:ident),+ }) => {
+        impl tokio::io::AsyncRead for $name {
+            fn poll_read(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buffer: &mut tokio::io::ReadBuf<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                match &mut *self {
+                    $($name::$variant(stream) => std::pin::Pin::new(stream).poll_read(cx, buffer),)+
+                }
+            }
+        }
+
+        impl tokio::io::AsyncWrite for $name {
+            fn poll_write(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bytes: &[u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                match &mut *self {
+                    $($name::$variant(stream) => std::pin::Pin::new(stream).poll_write(cx, bytes),)+
+                }
+            }
+
+            fn poll_flush(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                match &mut *self {
+                    $($name::$variant(stream) => std::pin::Pin::new(stream).poll_flush(cx),)+
+                }
+            }
+
+            fn poll_shutdown(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                match &mut *self {
+                    $($name::$variant(stream) => std::pin::Pin::new(stream).poll_shutdown(cx),)+
+                }
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                true
+            }
+
+            fn poll_write_vectored(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                slices: &[std::io::IoSlice<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                match &mut *self {
+                    $($name::$variant(stream) => std::pin::Pin::new(stream).poll_write_vectored(cx, slices),)+
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use connection_of;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,8 @@
 //! A client's connection, plain or over TLS.
 
-use crate::socket::Socket;
+use crate::socket::{Socket, connection_of};
 use nylon_core::Scheme;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::io;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -19,6 +16,8 @@ pub(crate) enum ClientStream {
     /// Bytes in TLS records, after the handshake.
     Tls(Box<TlsStream<TcpStream>>),
 }
+
+connection_of!(ClientStream { Plain, Tls });
 
 impl ClientStream {
     /// The connection below.
@@ -69,57 +68,5 @@ impl io::Write for Now<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl AsyncRead for ClientStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match &mut *self {
-            ClientStream::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for ClientStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            ClientStream::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            ClientStream::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self {
-            ClientStream::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        // Both join slices: the one in a write, the other in a record.
-        true
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match &mut *self {
-            ClientStream::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
     }
 }
