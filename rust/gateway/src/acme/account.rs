@@ -22,17 +22,19 @@ pub(super) struct Ours {
 impl Ours {
     /// The account that `wanted` is obtained with. Where none is kept, one is made.
     ///
-    /// Certificates that want the same account at once wait for whoever makes it; so do other processes. The try has a
-    /// deadline of its own.
+    /// Certificates that want the same account at once wait for whoever makes it; so do other processes. The order has
+    /// a deadline.
     pub(super) async fn open(wanted: &Wanted, client: &Client) -> Result<Ours, Failure> {
         let kept = storage::account(wanted);
-        let lock = locked(&kept).await?;
         let account = match read(&kept)? {
-            Some(credentials) => Account::builder_with_http(Box::new(client.clone()))
-                .from_credentials(credentials)
-                .await
-                .map_err(|error| Failure::of("open the account", &error))?,
-            None => make(&kept, &lock, wanted, client).await?,
+            Some(credentials) => open(credentials, client).await?,
+            None => {
+                let lock = locked(&kept).await?;
+                match read(&kept)? {
+                    Some(credentials) => open(credentials, client).await?,
+                    None => make(&kept, &lock, wanted, client).await?,
+                }
+            }
         };
         Ok(Ours { account, kept })
     }
@@ -67,6 +69,13 @@ fn read(kept: &Kept) -> Result<Option<AccountCredentials>, Failure> {
             Ok(None)
         }
     }
+}
+
+async fn open(credentials: AccountCredentials, client: &Client) -> Result<Account, Failure> {
+    Account::builder_with_http(Box::new(client.clone()))
+        .from_credentials(credentials)
+        .await
+        .map_err(|error| Failure::of("open the account", &error))
 }
 
 async fn make(kept: &Kept, lock: &Lock, wanted: &Wanted, client: &Client) -> Result<Account, Failure> {

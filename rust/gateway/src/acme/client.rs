@@ -118,6 +118,76 @@ impl HttpClient for Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::crypto::ring;
+    use rustls::pki_types::PrivateKeyDer;
+    use std::io::Write;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// What a client makes of an authority that answers one request in this way, and what it learns of pauses.
+    async fn answered_with(response: &'static str) -> (Result<u16, String>, Option<SystemTime>) {
+        let provider = Arc::new(ring::default_provider());
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let mut ca_file = tempfile::NamedTempFile::new().expect("a file");
+        ca_file.write_all(own.cert.pem().as_bytes()).expect("written");
+        let key = PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
+        let server = rustls::ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.into()], key)
+            .expect("a fitting key");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("https://localhost:{}/dir", listener.local_addr().expect("an address").port());
+        let serving = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a client");
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+            let mut stream = acceptor.accept(stream).await.expect("a handshake");
+            let _ = stream.read(&mut [0; 4096]).await.expect("a request");
+            stream.write_all(response.as_bytes()).await.expect("written");
+            stream.shutdown().await.expect("closed");
+        });
+        let ca_file = Some(ca_file.path().to_owned());
+        let authority = Authority { directory_url: url.clone(), ca_file };
+        let client = Client::new(&authority, &provider).expect("a client");
+        let request = Request::builder().uri(url).body(BodyWrapper::default()).expect("a request");
+        let answer = client.request(request).await;
+        serving.await.expect("served");
+        (
+            answer.map(|answer| answer.parts.status.as_u16()).map_err(|error| error.to_string()),
+            client.pauses().until(),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_pause_that_an_authority_asks_for_is_noted() {
+        let before = SystemTime::now();
+        let (answer, until) = answered_with(
+            "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/problem+json\r\nretry-after: 3600\r\n\
+             content-length: 2\r\n\r\n{}",
+        )
+        .await;
+        assert_eq!(answer, Ok(429));
+        let pause = until.expect("a pause").duration_since(before).expect("later").as_secs();
+        assert!((3600..3700).contains(&pause), "{pause}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_of_acme_is_called_so() {
+        let (answer, until) = answered_with(
+            "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/html\r\nretry-after: 5\r\ncontent-length: 0\r\n\r\n",
+        )
+        .await;
+        let why = answer.expect_err("no answer");
+        assert!(
+            why.ends_with("/dir: it answered 503 Service Unavailable, which is no answer of ACME"),
+            "{why}"
+        );
+        assert!(until.is_some());
+        let (answer, until) =
+            answered_with("HTTP/1.1 302 Found\r\nlocation: /\r\ncontent-length: 0\r\n\r\n").await;
+        assert!(answer.expect_err("no answer").contains("302"));
+        assert_eq!(until, None);
+    }
 
     #[test]
     fn both_forms_of_a_pause_are_read() {

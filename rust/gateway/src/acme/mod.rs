@@ -160,7 +160,8 @@ fn run(mut wanted: watch::Receiver<Vec<Arc<Managed>>>, means: &Arc<Means>) {
                 if !stays {
                     task.abort();
                 }
-                stays
+                // A task ends by itself only in a panic: a reload begins it anew.
+                stays && !task.is_finished()
             });
             for managed in now {
                 if !tasks.iter().any(|(known, _)| Arc::ptr_eq(known, &managed)) {

@@ -23,7 +23,7 @@ pub(super) fn renewal(not_before: SystemTime, not_after: SystemTime, random: f64
 /// how often, so it is asked rarely.
 pub(super) fn next_try(now: SystemTime, failures: u32, failure: &Failure, random: f64) -> SystemTime {
     let (first, longest) = match failure.kind {
-        Kind::Broken => (Duration::from_secs(5), Duration::from_secs(600)),
+        Kind::Broken => (Duration::from_secs(2), Duration::from_secs(600)),
         Kind::Refused => (Duration::from_secs(60), Duration::from_secs(6 * 3600)),
     };
     let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(pauses(&refused, 0.0)[..4], [30.0, 60.0, 120.0, 240.0]);
         assert_eq!(pauses(&refused, 1.0)[19], 21_600.0);
         let broken = Failure::broken("no");
-        assert_eq!(pauses(&broken, 1.0)[..2], [5.0, 10.0]);
+        assert_eq!(pauses(&broken, 1.0)[..2], [2.0, 4.0]);
         assert_eq!(pauses(&broken, 1.0)[19], 600.0);
     }
 
