@@ -144,17 +144,15 @@ def described(status: dict[str, Any]) -> list[str]:
 
 
 def _certificate(certificate: dict[str, Any]) -> list[str]:
-    """A certificate that is obtained by ACME."""
-    until, due, problem = certificate["not_after"], _when(certificate["due"]), certificate["problem"]
-    state = "none yet" if until is None else f"valid until {_when(until)}"
-    step = (
-        "renewed" if until is not None and problem is None else "tried" if problem is None else "tried again"
-    )
-    lines = [
-        f"certificate for {', '.join(certificate['domains'])}: {state}, to be {step} at {due}",
-        f"  from {certificate['directory_url']}",
-    ]
-    return lines if problem is None else [*lines, f"  failed: {problem}"]
+    until, acme = certificate["not_after"], certificate["acme"]
+    line = f"certificate for {', '.join(certificate['domains'])}: "
+    line += "none yet" if until is None else f"valid until {_when(until)}"
+    if acme is None:
+        return [line]
+    due, problem = _when(acme["due"]), acme["problem"]
+    step = "tried again" if problem else "renewed" if until is not None else "ordered"
+    lines = [f"{line}, to be {step} at {due}", f"  from {acme['directory_url']}"]
+    return [*lines, f"  failed: {problem}"] if problem else lines
 
 
 def _when(seconds: float) -> str:

@@ -7,14 +7,14 @@ mod listeners;
 /// One data-plane thread.
 mod thread;
 
-use crate::acme::{self, Acme, CertificateReport, HttpAnswers, Wanted};
+use crate::acme::{self, Acme, HttpAnswers, Wanted};
 use crate::pipeline::LivePlan;
 use crate::plugin::{PluginHost, builtin};
-use crate::tls::{self, CertStore, Certificates, Tls, Watch};
+use crate::tls::{self, CertificateReport, Certificates, Tls, Watch};
 use crate::upstream::Background;
 use arc_swap::ArcSwap;
 use listeners::{Change, Listening};
-use nylon_config::plan::CertificateSource;
+use nylon_config::plan::{Certificate, CertificateSource};
 use nylon_config::{Diagnostic, Plan};
 use nylon_core::Scheme;
 use std::io;
@@ -118,7 +118,7 @@ impl Server {
         let tls = Arc::new(Tls::new().map_err(StartError::Tls)?);
         let answers = Arc::new(HttpAnswers::default());
         let acme = Acme::new(answers.clone(), tls.store.clone());
-        let obtained = acme.prepare(wanted(&plan)).map_err(StartError::Acme)?;
+        let obtained = acme.prepare(plan.certificates.iter().filter_map(wanted)).map_err(StartError::Acme)?;
         let change = Change::prepare(&[], &plan, count)?;
         let room = Arc::new(Semaphore::new(plan.limits.max_connections));
         let background = Background::default();
@@ -167,7 +167,8 @@ impl Server {
         let next = next.map_err(StartError::Plan)?;
         let next = Arc::new(next);
         let certificates = tls::read(&plan).map_err(StartError::Certificates)?;
-        let obtained = self.acme.prepare(wanted(&plan)).map_err(StartError::Acme)?;
+        let obtained =
+            self.acme.prepare(plan.certificates.iter().filter_map(wanted)).map_err(StartError::Acme)?;
         let now = locked(&self.listening).clone();
         let change = Change::prepare(&now, &plan, locked(&self.threads).len())?;
         if let Err(error) = tend(&self.background, &next).and_then(|()| self.certify(certificates, obtained))
@@ -190,11 +191,6 @@ impl Server {
         self.acme.apply(obtained, || self.tls.store.replace(names)).map_err(StartError::Thread)?;
         *watch = Watch::start(certificates, self.tls.store.clone()).map_err(StartError::Thread)?;
         Ok(())
-    }
-
-    /// The certificates that are served, by the names that clients ask for.
-    pub fn certificates(&self) -> &Arc<CertStore> {
-        &self.tls.store
     }
 
     /// Gives the threads their new sockets, and tells them what to close and that the plan may be another.
@@ -228,9 +224,14 @@ impl Server {
         locked(&self.listening).iter().map(|listening| (scheme(listening), listening.actual)).collect()
     }
 
-    /// How the certificates stand that are obtained by ACME.
-    pub fn obtained_certificates(&self) -> Vec<CertificateReport> {
-        self.acme.reports()
+    /// How the certificates of the live plan stand, in its order.
+    pub fn certificates(&self) -> Vec<CertificateReport> {
+        let live = self.live.load();
+        let report = |certificate| {
+            let obtaining = wanted(certificate).and_then(|wanted| self.acme.obtaining(&wanted));
+            CertificateReport::of(certificate, &self.tls.store, obtaining)
+        };
+        live.plan.certificates.iter().map(report).collect()
     }
 
     /// Each service over HTTP with its endpoints, for people.
@@ -261,14 +262,14 @@ impl Drop for Server {
     }
 }
 
-/// What a plan wants to be obtained by ACME.
-fn wanted(plan: &Plan) -> impl Iterator<Item = Wanted> {
-    plan.certificates.iter().filter_map(|certificate| match &certificate.source {
+/// What is to be obtained by ACME, if it is.
+fn wanted(certificate: &Certificate) -> Option<Wanted> {
+    match &certificate.source {
         CertificateSource::Acme(acme) => {
             Some(Wanted { domains: certificate.domains.clone(), acme: acme.clone() })
         }
         CertificateSource::Custom(_) => None,
-    })
+    }
 }
 
 /// Has the endpoints of a plan looked after, and waits until each name was tried once, so that the first requests find

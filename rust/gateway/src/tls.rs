@@ -11,7 +11,10 @@ mod handshake;
 mod files;
 /// Changes of these files.
 mod watch;
+/// How certificates stand.
+mod report;
 
+pub use report::CertificateReport;
 pub use store::CertStore;
 
 pub(crate) use files::{Certificates, read};

@@ -33,15 +33,11 @@ struct State {
     ended: bool,
 }
 
-/// What a certificate looks like from outside.
+/// What is done next about a certificate, for people.
 #[derive(Clone, Debug)]
-pub struct CertificateReport {
-    /// The domains.
-    pub domains: Vec<String>,
+pub struct Obtaining {
     /// The URL of the authority's directory.
     pub directory_url: String,
-    /// When the certificate in use ends; `None`: there is none.
-    pub not_after: Option<SystemTime>,
     /// When it is obtained, renewed or tried again.
     pub due: SystemTime,
     /// Why the last try failed.
@@ -73,12 +69,10 @@ impl Managed {
         self.state().ended = true;
     }
 
-    pub(super) fn report(&self) -> CertificateReport {
+    pub(super) fn obtaining(&self) -> Obtaining {
         let state = self.state();
-        CertificateReport {
-            domains: self.wanted.domains.clone(),
+        Obtaining {
             directory_url: self.wanted.acme.authority.directory_url.clone(),
-            not_after: state.stored.as_ref().map(|stored| stored.not_after),
             due: state.due,
             problem: state.problem.clone(),
         }

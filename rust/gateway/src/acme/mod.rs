@@ -25,7 +25,7 @@ mod schedule;
 mod keeper;
 
 pub(crate) use challenges::HttpAnswers;
-pub use keeper::CertificateReport;
+pub use keeper::Obtaining;
 pub use storage::StorageError;
 
 use crate::tls::CertStore;
@@ -123,9 +123,12 @@ impl Acme {
         Ok(())
     }
 
-    /// How all of them stand, in the order of the plan.
-    pub(crate) fn reports(&self) -> Vec<CertificateReport> {
-        locked(&self.managed).iter().map(|managed| managed.report()).collect()
+    /// What is done next about what is `wanted`.
+    pub(crate) fn obtaining(&self, wanted: &Wanted) -> Option<Obtaining> {
+        locked(&self.managed)
+            .iter()
+            .find(|managed| managed.wanted == *wanted)
+            .map(|managed| managed.obtaining())
     }
 
     /// Ends the thread. An order that runs is given up.

@@ -114,6 +114,11 @@ impl CertStore {
         });
     }
 
+    /// The certificate that is in use for a name as configured.
+    pub(crate) fn in_use(&self, domain: &str) -> Option<Arc<CertifiedKey>> {
+        self.served.load().by_name.get(domain).cloned()
+    }
+
     /// The certificate for a client that asks for `name`.
     fn find(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let served = self.served.load();

@@ -19,8 +19,8 @@ use crate::python_host::keep_thread_state;
 use hosts::{Hosted, Hosts, Ingredients, end};
 use nylon_config::plan::{Broker, Middleware, Plan, ServiceKind};
 use nylon_core::Scheme;
-use nylon_gateway::acme::CertificateReport;
 use nylon_gateway::server::{Server, StartError, ThreadHook};
+use nylon_gateway::tls::CertificateReport;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use retirement::Retirement;
@@ -291,7 +291,7 @@ impl GatewayCore {
             "listeners": listeners.collect::<Vec<_>>(),
             "services": running.server.services(),
             "plugins": plugins,
-            "certificates": running.server.obtained_certificates().iter().map(obtained).collect::<Vec<_>>(),
+            "certificates": running.server.certificates().iter().map(certificate).collect::<Vec<_>>(),
         });
         status.to_string()
     }
@@ -340,16 +340,17 @@ impl GatewayCore {
     }
 }
 
-/// A certificate that is obtained by ACME; times are seconds since 1970.
-fn obtained(certificate: &CertificateReport) -> Value {
+/// A certificate; times are seconds since 1970.
+fn certificate(report: &CertificateReport) -> Value {
     let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    json!({
-        "domains": certificate.domains,
-        "directory_url": certificate.directory_url,
-        "not_after": certificate.not_after.map(seconds),
-        "due": seconds(certificate.due),
-        "problem": certificate.problem,
-    })
+    let obtaining = report.obtaining.as_ref().map(|obtaining| {
+        json!({
+            "directory_url": obtaining.directory_url,
+            "due": seconds(obtaining.due),
+            "problem": obtaining.problem,
+        })
+    });
+    json!({ "domains": report.domains, "not_after": report.not_after, "acme": obtaining })
 }
 
 fn described(hosted: &Hosted) -> Value {
