@@ -1,4 +1,4 @@
-"""Where an authority and the gateways are that get their certificates from it, on ports that each knows of the other."""
+"""An authority, and gateways that get their certificates from it: each knows on which ports the other is."""
 
 from __future__ import annotations
 
@@ -51,13 +51,21 @@ class Site:
         return certificate_for(host, port or self.https_port, pebble.root)
 
     def await_shown(
-        self, host: str, pebble: Pebble, gateway: GatewayProcess, *, within: float = 30.0, port: int | None = None
+        self,
+        host: str,
+        pebble: Pebble,
+        gateway: GatewayProcess,
+        *,
+        within: float = 30.0,
+        port: int | None = None,
     ) -> x509.Certificate:
         """The same, once there is one."""
         try:
             return _some(lambda: self.shown(host, pebble, port=port), f"a certificate for {host}", within)
         except AssertionError as error:
-            raise AssertionError(f"{error}; the gateway's log:\n{gateway.log}\nPebble's:\n{pebble.log}") from None
+            raise AssertionError(
+                f"{error}; the gateway's log:\n{gateway.log}\nPebble's:\n{pebble.log}"
+            ) from None
 
 
 def _some(look: Callable[[], x509.Certificate | None], what: str, within: float) -> x509.Certificate:

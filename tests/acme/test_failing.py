@@ -33,7 +33,10 @@ def seconds_until_next_try(line: str) -> int:
 
 
 def test_authority_that_is_down_holds_up_nobody(site: Site) -> None:
-    with site.authority.running() as pebble, GatewayProcess(site.config(site.certificate("a.test"))) as gateway:
+    with (
+        site.authority.running() as pebble,
+        GatewayProcess(site.config(site.certificate("a.test"))) as gateway,
+    ):
         site.await_shown("a.test", pebble, gateway)
     certificates = site.certificate("a.test"), site.certificate("b.test")
     with GatewayProcess(site.config(*certificates)) as gateway:

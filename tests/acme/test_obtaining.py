@@ -150,7 +150,9 @@ def test_status_shows_certificates(site: Site, pebble: Pebble, tmp_path: Path) -
     file = tmp_path / "nylon.yaml"
     file.write_text(json.dumps(config))
     with Process([NYLON, "run", "-c", file], cwd=tmp_path) as gateway:
-        shown = eventually(lambda: gateway.running and site.shown("a.test", pebble), "a certificate", within=30)
+        shown = eventually(
+            lambda: gateway.running and site.shown("a.test", pebble), "a certificate", within=30
+        )
         assert isinstance(shown, x509.Certificate)
         asked = subprocess.run(
             [NYLON, "status", "-c", file], capture_output=True, text=True, check=True, timeout=60

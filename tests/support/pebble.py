@@ -93,7 +93,10 @@ class Authority:
         file = self.directory / "pebble.json"
         file.write_text(json.dumps({"pebble": config}), encoding="utf-8")
         names = f"127.0.0.1:{self.ports[2]}"
-        with _NameServer(names, f"127.0.0.1:{self.ports[3]}", self.directory), Pebble(self, file, names) as pebble:
+        with (
+            _NameServer(names, f"127.0.0.1:{self.ports[3]}", self.directory),
+            Pebble(self, file, names) as pebble,
+        ):
             yield pebble
 
 
@@ -139,7 +142,9 @@ class Pebble(Process):
         return False
 
     def _asked(self, port: int, path: str) -> bytes:
-        with contextlib.closing(http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=self._own)) as asked:
+        with contextlib.closing(
+            http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=self._own)
+        ) as asked:
             asked.request("GET", path)
             return asked.getresponse().read()
 
