@@ -46,12 +46,17 @@ def test_users_of_htpasswd_log_in_as_soon_as_they_are_written(tmp_path: Path) ->
             htpasswd(file, "alice", "two")
             eventually(lambda: login(gateway, "alice", "two").status == 200, "a new password")
             assert login(gateway, "alice", "one").status == 401
-        assert {request.header("x-authenticated-user") for request in origin.received("/")} == {"alice", "bob"}
+        assert {request.header("x-authenticated-user") for request in origin.received("/")} == {
+            "alice",
+            "bob",
+        }
         assert not any(request.header("authorization") for request in origin.received("/"))
 
 
 @pytest.mark.parametrize(("flags", "what"), [(["-m"], "MD5"), (["-s"], "SHA-1"), (["-p"], "plain text")])
-def test_a_file_with_weaker_hashes_is_refused_with_its_line(tmp_path: Path, flags: list[str], what: str) -> None:
+def test_a_file_with_weaker_hashes_is_refused_with_its_line(
+    tmp_path: Path, flags: list[str], what: str
+) -> None:
     file = tmp_path / "users"
     htpasswd(file, "alice", "one")
     htpasswd(file, "bob", "s3cret", *flags)

@@ -41,6 +41,7 @@ macro_rules! builtins {
     ($( $(#[doc = $about:literal])* $name:ident($settings:ty), )+) => {
         /// A built-in with its settings.
         #[derive(Debug, Clone)]
+        #[allow(clippy::large_enum_variant, reason = "one at a time, and only while a configuration is read")]
         pub(crate) enum Builtin { $( $(#[doc = $about])* $name($settings), )+ }
 
         impl Builtin {

@@ -258,7 +258,15 @@ fn parameters(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
 /// The operations after which the service does not see the token.
 fn without_token(rules: &JwtAuth, exchange: &Exchange) -> Vec<Op> {
     let request = &exchange.request;
-    let mut ops = vec![Op::RemoveRequestHeader(rules.header.clone())];
+    let mut ops = Vec::new();
+    // Of another scheme it is no token, and perhaps the service's business.
+    let is_token = |value: &HeaderValue| {
+        rules.header != header::AUTHORIZATION
+            || value.as_bytes().get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
+    };
+    if request.headers.get(&rules.header).is_some_and(is_token) {
+        ops.push(Op::RemoveRequestHeader(rules.header.clone()));
+    }
     if let Some(unwanted) = &rules.cookie
         && request.headers.contains_key(header::COOKIE)
     {
