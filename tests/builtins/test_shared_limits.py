@@ -22,8 +22,10 @@ from nylon.embedded import NatsServer
 
 
 class Dying(Protocol):
+    """A server that can be killed and come back where it was."""
+
     def kill(self) -> None: ...
-    def start(self) -> Any: ...
+    def restart(self) -> None: ...
 
 
 class Store:
@@ -135,7 +137,7 @@ def test_a_store_that_is_away_means_what_the_configuration_says(
     assert set(statuses(one, "/fail", "away", 3)) == {503}
     assert set(statuses(one, "/allow", "away", 3)) == {200}
     assert statuses(one, "/local", "away", 22) == [200] * 20 + [429] * 2, "this process counts by itself"
-    store.server.start()
+    store.server.restart()
     back = lambda: statuses(one, "/fail", "back", 1) == [200]  # noqa: E731
     eventually(back, "the store", within=30)
 

@@ -44,6 +44,11 @@ class RedisServer:
         eventually(listens, "a redis-server", within=20)
         return process.poll() is None
 
+    def restart(self) -> None:
+        """Come back on the same port, with nothing of what was known."""
+        self.kill()
+        assert self.start(), f"port {self.address[1]} was taken meanwhile"
+
     def kill(self) -> None:
         """End it at once, with all that it knows."""
         if self._process is not None:
