@@ -190,7 +190,7 @@ fn the_manual_names_every_key_every_word_and_every_default() {
 #[test]
 fn the_examples_of_the_manual_are_valid() {
     // Pages about one topic, beside the one about all keys.
-    let pages = ["config.md", "load-balancing.md", "routing.md", "templates.md"];
+    let pages = ["config.md", "load-balancing.md", "upstreams.md", "routing.md", "templates.md"];
     let dir = BrokerFiles::new();
     for name in ["auth.py", "plugins.py", "quick.so", "value"] {
         dir.write(name, "");
