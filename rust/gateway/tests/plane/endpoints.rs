@@ -4,7 +4,6 @@ use crate::balancing::config;
 use crate::client::Client;
 use crate::origin::{Connection, Origin};
 use crate::{Gateway, eventually};
-use serde_json::Value;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -318,7 +317,7 @@ fn a_full_service_refuses_at_once_and_serves_those_that_wait() {
     let mut served = [begin(&gateway), begin(&gateway)];
     eventually("two are under way", || held.origin.requests() == 2);
     let mut waiting = begin(&gateway);
-    let pending = || gateway.server.services()[0]["pending"] == Value::from(1);
+    let pending = || gateway.server.services()[0]["pending"] == 1;
     eventually("a third waits", pending);
     let response = gateway.connect().get("/");
     assert_eq!((response.status, seconds(&response)), (503, 1));

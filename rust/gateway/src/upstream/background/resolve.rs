@@ -5,9 +5,9 @@
 //! fails changes nothing: the last good answer stays.
 
 use super::super::balance::HttpService;
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use nylon_config::plan::Dns;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -59,17 +59,7 @@ pub(super) async fn follow(service: Arc<HttpService>, number: usize, dns: Arc<Dn
 
 /// The addresses of a name, and how long they are good.
 async fn lookup(name: &str, dns: &Dns) -> Result<(Vec<IpAddr>, Duration), String> {
-    let mut builder = if dns.servers.is_empty() {
-        TokioResolver::builder_tokio().map_err(|error| format!("the system has no resolver: {error}"))?
-    } else {
-        let servers = dns.servers.iter().map(|server| {
-            let mut config = NameServerConfig::udp_and_tcp(server.ip());
-            config.connections.iter_mut().for_each(|connection| connection.port = server.port());
-            config
-        });
-        let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
-        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-    };
+    let mut builder = resolver(dns);
     let options = builder.options_mut();
     options.timeout = dns.timeout;
     options.cache_size = 0;
@@ -82,4 +72,25 @@ async fn lookup(name: &str, dns: &Dns) -> Result<(Vec<IpAddr>, Duration), String
         return Err("the answer has no addresses".to_owned());
     }
     Ok((found, answer.valid_until().saturating_duration_since(Instant::now())))
+}
+
+/// A resolver that asks the configured servers, or those of the system.
+fn resolver(dns: &Dns) -> ResolverBuilder<TokioRuntimeProvider> {
+    let asking = |servers| {
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+    };
+    if dns.servers.is_empty() {
+        return TokioResolver::builder_tokio().unwrap_or_else(|error| {
+            // What stands in `/etc/hosts` resolves all the same.
+            tracing::debug!("the system names no name servers: {error}");
+            asking(Vec::new())
+        });
+    }
+    let servers = dns.servers.iter().map(|server| {
+        let mut config = NameServerConfig::udp_and_tcp(server.ip());
+        config.connections.iter_mut().for_each(|connection| connection.port = server.port());
+        config
+    });
+    asking(servers.collect())
 }
