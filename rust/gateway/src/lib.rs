@@ -19,6 +19,8 @@ pub mod worker;
 pub mod pipeline;
 /// Services over HTTP: endpoints, connections, forwarding.
 pub mod upstream;
+/// Services that are directories of files.
+pub mod files;
 /// From error to answer.
 pub mod respond;
 /// Certificates from an authority that issues them by itself.

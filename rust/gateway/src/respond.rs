@@ -41,6 +41,11 @@ pub const UPSTREAM_BROKE: ErrorAnswer =
 /// A page of a site that is not among those allowed.
 pub const OTHER_ORIGIN: ErrorAnswer =
     ErrorAnswer { status: StatusCode::FORBIDDEN, text: "the origin is not allowed" };
+/// A service of files has none for this path.
+pub const NO_FILE: ErrorAnswer = ErrorAnswer { status: StatusCode::NOT_FOUND, text: "no such file" };
+/// A file is there and cannot be read.
+pub const FILE_BROKE: ErrorAnswer =
+    ErrorAnswer { status: StatusCode::INTERNAL_SERVER_ERROR, text: "the file cannot be read" };
 /// The task of an exchange panicked.
 pub const PANICKED: ErrorAnswer =
     ErrorAnswer { status: StatusCode::INTERNAL_SERVER_ERROR, text: "internal error" };

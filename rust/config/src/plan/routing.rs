@@ -28,6 +28,23 @@ pub enum ServiceKind {
     Http(Box<Upstream>),
     /// A plugin that answers itself: its `request_filter` must end the exchange.
     Plugin(Box<Middleware>),
+    /// A directory of files.
+    Static(StaticFiles),
+}
+
+/// A directory whose files are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticFiles {
+    /// The directory, which exists. It may be a link that leads elsewhere later on.
+    pub root: PathBuf,
+    /// The file that answers for a directory.
+    pub index: String,
+    /// Whether a page that is no file gets the root's index.
+    pub spa: bool,
+    /// Whether a `.br` or `.gz` beside a file is sent instead of it.
+    pub precompressed: bool,
+    /// Whether names that begin with a dot are served, `.well-known` apart, which always is.
+    pub hidden: bool,
 }
 
 /// The servers behind a service.

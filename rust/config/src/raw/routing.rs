@@ -54,7 +54,7 @@ choice! {
     ServiceType "service_type" {
         now "http" => Http,
         now "plugin" => Plugin,
-        later "static" => Static,
+        now "static" => Static,
     }
 }
 
@@ -114,10 +114,14 @@ section! {
     StaticFiles "`static`", {
         /// Their directory.
         required root("root"): Text;
-        /// The file for a directory.
+        /// The file that answers for a directory. `index.html` by default.
         optional index("index"): Text;
-        /// Whether an unknown path gets the index.
+        /// Whether a page that is no file gets the root's index: for applications that route in the browser.
         optional spa("spa"): Flag;
+        /// Whether `app.js.br` or `app.js.gz`, where it lies beside `app.js`, is sent to clients that accept it. True by default.
+        optional precompressed("precompressed"): Flag;
+        /// Whether names that begin with a dot are served, `.well-known` apart, which always is. False by default.
+        optional hidden("hidden"): Flag;
     }
 }
 

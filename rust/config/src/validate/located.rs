@@ -16,6 +16,16 @@ pub(super) fn find_file(path: &str, place: Place, report: &mut Report<'_>) -> Op
     found
 }
 
+/// The same for a directory. It may be a link, which is not resolved: it may lead elsewhere later on.
+pub(super) fn find_directory(path: &str, place: Place, report: &mut Report<'_>) -> Option<PathBuf> {
+    let [beside, here] = candidates(path, place, report);
+    let found = [&beside, &here].into_iter().find(|path| path.is_dir()).cloned();
+    if found.is_none() {
+        report.error(place, missing(&beside, &here).replace("no such file", "no such directory"));
+    }
+    found
+}
+
 /// The same for a file that may be missing for now: a warning says so, and the place where it is expected comes back.
 pub(super) fn find_file_later(path: &str, place: Place, report: &mut Report<'_>) -> PathBuf {
     let [beside, here] = candidates(path, place, report);

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use super::{balancing, client_tls, middleware::Attached};
+use super::{balancing, client_tls, located::find_directory, middleware::Attached};
 use crate::{
-    kinds::{FlagOr, Text},
-    plan::{self, ClientTls, Endpoint, Protocol, Service, ServiceKind, Upstream, UpstreamLimits},
+    kinds::{Flag, FlagOr, Text},
+    plan::{
+        self, ClientTls, Endpoint, Protocol, Service, ServiceKind, StaticFiles, Upstream, UpstreamLimits,
+    },
     raw,
     report::Report,
     source::{Place, Spanned},
@@ -48,13 +50,54 @@ pub(super) fn service(
         }
         raw::ServiceType::Static => {
             only(written, "static", &["static"], report);
-            None
+            if !written.has("static") {
+                report.error_help(
+                    place,
+                    "a static service needs `static`",
+                    "write `static: {root: ./public}`",
+                );
+            }
+            written
+                .static_files
+                .as_ref()
+                .and_then(|files| static_files(files, report))
+                .map(ServiceKind::Static)
         }
     };
     Some(Service {
         name: written.name.as_ref()?.value.clone(),
         kind: kind?,
         location: report.sources.location(place),
+    })
+}
+
+fn static_files(written: &raw::StaticFiles, report: &mut Report<'_>) -> Option<StaticFiles> {
+    let root = written.root.as_ref().and_then(|root| find_directory(&root.value, root.place, report));
+    let index = written.index.as_ref().map_or("index.html", |index| index.value.as_str());
+    if let Some(written) = &written.index
+        && (index.contains(['/', '\0']) || matches!(index, "." | ".."))
+    {
+        report.error(
+            written.place,
+            format!("`index` is the name of a file in each directory: `{index}` is none"),
+        );
+    }
+    let flag = |flag: &Option<Flag>, default| flag.as_ref().map_or(default, |flag| flag.value);
+    let root = root?;
+    if let Some(spa) = written.spa.as_ref().filter(|spa| spa.value)
+        && !root.join(index).is_file()
+    {
+        report.warn(
+            spa.place,
+            format!("`spa` needs a file `{index}` in `{}`, which is not there", root.display()),
+        );
+    }
+    Some(StaticFiles {
+        root,
+        index: index.to_owned(),
+        spa: flag(&written.spa, false),
+        precompressed: flag(&written.precompressed, true),
+        hidden: flag(&written.hidden, false),
     })
 }
 

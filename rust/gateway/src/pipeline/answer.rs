@@ -6,6 +6,7 @@ use super::live::{Link, LivePlan, LiveService};
 use super::service_body::{Broken, ServiceBody};
 use super::whole::{WholeBody, too_large};
 use crate::downstream::Upgrade;
+use crate::files::Files;
 use crate::plugin::BodyUse;
 use crate::respond::{self, ErrorAnswer};
 use crate::upstream::{Outgoing, forward};
@@ -57,15 +58,10 @@ impl Flow {
     /// Calls the service. Its failure becomes a response that passes the filters like any other.
     async fn service(&mut self, mut onward: Onward) -> Option<ServiceBody> {
         let live = self.live.clone();
-        let LiveService::Http(service) = &live.rules[self.rule].service else {
-            let failure = Failure::new(
-                FailureKind::Undecided,
-                "the entry of a plugin service has to answer with ctx.end(): there is nothing behind it",
-            );
-            self.exchange_mut().sent.error = Some(failure.to_string().into());
-            tracing::warn!(request_id = %self.exchange().facts.id, "{failure}");
-            self.answer(respond::plugin_failure(failure.kind));
-            return None;
+        let service = match &live.rules[self.rule].service {
+            LiveService::Http(service) => service,
+            LiveService::Files(files) => return self.file(files, onward).await,
+            LiveService::Plugin => return self.unanswered(),
         };
         let needed_later = self.is_needed_later();
         let body = std::mem::take(&mut self.exchange_mut().request_body);
@@ -88,9 +84,7 @@ impl Flow {
             Ok(forwarded) => {
                 self.exchange_mut().response = forwarded.head;
                 if asked_for_head && self.client_method != Method::HEAD {
-                    // A handler made it a HEAD: no body comes, and the head must not promise one.
-                    self.exchange_mut().response_body = ResponseBody::Replaced(Bytes::new());
-                    return None;
+                    return self.headless();
                 }
                 Some(ServiceBody::Upstream(forwarded.body))
             }
@@ -99,6 +93,44 @@ impl Flow {
                 self.exchange_mut().sent.error = Some(error.to_string().into());
                 self.answer(respond::upstream_failure(&error));
                 respond::retry_after(&error, &mut self.exchange_mut().response.headers);
+                None
+            }
+        }
+    }
+
+    /// A handler made it a HEAD: no body comes, and the head must not promise one.
+    fn headless(&mut self) -> Option<ServiceBody> {
+        self.exchange_mut().response_body = ResponseBody::Replaced(Bytes::new());
+        None
+    }
+
+    /// Fails an exchange whose service is a plugin that has not answered.
+    fn unanswered(&mut self) -> Option<ServiceBody> {
+        let failure = Failure::new(
+            FailureKind::Undecided,
+            "the entry of a plugin service has to answer with ctx.end(): there is nothing behind it",
+        );
+        self.exchange_mut().sent.error = Some(failure.to_string().into());
+        tracing::warn!(request_id = %self.exchange().facts.id, "{failure}");
+        self.answer(respond::plugin_failure(failure.kind));
+        None
+    }
+
+    /// Answers with a file.
+    async fn file(&mut self, files: &Files, mut onward: Onward) -> Option<ServiceBody> {
+        let mut head = self.exchange().request.clone();
+        onward.rewrite(&mut head.path);
+        match files.serve(&head, self.exchange().facts.id).await {
+            Ok((response, body)) => {
+                self.exchange_mut().response = response;
+                if head.method == Method::HEAD && self.client_method != Method::HEAD {
+                    return self.headless();
+                }
+                Some(ServiceBody::File(body))
+            }
+            Err(answer) => {
+                self.exchange_mut().sent.error = Some(answer.text.into());
+                self.answer(answer);
                 None
             }
         }

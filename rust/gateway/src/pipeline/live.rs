@@ -4,6 +4,7 @@
 //! meanwhile.
 
 use super::route::Router;
+use crate::files::Files;
 use crate::plugin::{PluginEntry, PluginHost, builtin};
 use crate::upstream::HttpService;
 use nylon_config::plan::{
@@ -39,6 +40,7 @@ pub(crate) struct Rule {
 /// A service, resolved.
 pub(crate) enum LiveService {
     Http(Arc<HttpService>),
+    Files(Arc<Files>),
     /// The last link of the chain answers.
     Plugin,
 }
@@ -141,6 +143,9 @@ impl LivePlan {
                     https.push(http.clone());
                     Ok((LiveService::Http(http), None))
                 }
+                ServiceKind::Static(files) => {
+                    Ok((LiveService::Files(Arc::new(Files::new(&service.name, files))), None))
+                }
                 ServiceKind::Plugin(middleware) => Ok((LiveService::Plugin, Some(&**middleware))),
             })
             .collect::<Result<_, Diagnostic>>()
@@ -153,6 +158,7 @@ impl LivePlan {
                 links: path.middleware.iter().chain(*terminal).filter_map(&mut link).collect(),
                 service: match service {
                     LiveService::Http(http) => LiveService::Http(http.clone()),
+                    LiveService::Files(files) => LiveService::Files(files.clone()),
                     LiveService::Plugin => LiveService::Plugin,
                 },
                 rewrite: path.rewrite.clone(),

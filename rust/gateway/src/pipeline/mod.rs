@@ -31,6 +31,7 @@ pub use logging::LogQueue;
 pub use route::{Routed, Router, RuleMatch};
 
 use crate::downstream::{Arrived, normalise_path};
+use crate::files::Files;
 use crate::respond::{self, ErrorAnswer};
 use crate::upstream::{ForwardBody, HttpService, Outgoing, forward};
 use crate::worker::Worker;
@@ -60,15 +61,20 @@ pub async fn serve(worker: &Rc<Worker>, arrived: Arrived) -> Response<OutBody> {
         Err(refusal) => return refusal.response(facts.id),
     };
     let links = &live.rules[rule].links;
-    if links.is_empty()
-        && let LiveService::Http(service) = &live.rules[rule].service
-    {
+    if links.is_empty() {
+        let service = &live.rules[rule].service;
         if let Some(path) = rewritten {
             head.path = path;
         }
-        let body = if body.is_end_stream() { ForwardBody::Empty } else { ForwardBody::Client(body) };
-        let mut out = Outgoing { head, body, client: facts.client_ip, upgrade };
-        return plain(worker, service, &mut out, facts.id).await;
+        match service {
+            LiveService::Http(service) => {
+                let body = if body.is_end_stream() { ForwardBody::Empty } else { ForwardBody::Client(body) };
+                let mut out = Outgoing { head, body, client: facts.client_ip, upgrade };
+                return plain(worker, service, &mut out, facts.id).await;
+            }
+            LiveService::Files(files) => return Box::pin(file(files, head, facts.id)).await,
+            LiveService::Plugin => unreachable!("a plugin service is a link itself"),
+        }
     }
     let id = facts.id;
     let logs = links.iter().any(|link| link.handles(Phase::Logging));
@@ -123,6 +129,19 @@ async fn plain(
             respond::retry_after(&error, response.headers_mut());
             response
         }
+    }
+}
+
+/// Answers a request with a file that no middleware wants to see.
+async fn file(files: &Files, head: RequestHead, id: RequestId) -> Response<OutBody> {
+    match files.serve(&head, id).await {
+        Ok((head, body)) => {
+            let mut response = Response::new(OutBody::service(ServiceBody::File(body)));
+            *response.status_mut() = head.status;
+            *response.headers_mut() = head.headers;
+            response
+        }
+        Err(answer) => answer.response(id),
     }
 }
 

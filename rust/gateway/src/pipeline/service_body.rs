@@ -1,5 +1,6 @@
 //! The response body before any filter: a service's, or one that a handler writes.
 
+use crate::files::FileBody;
 use crate::plugin::ResponseStream;
 use crate::respond::{self, ErrorAnswer};
 use crate::upstream::UpstreamBody;
@@ -15,6 +16,8 @@ pub(super) enum ServiceBody {
     Upstream(UpstreamBody),
     /// What a handler writes.
     Handler(HandlerBody),
+    /// A file's.
+    File(FileBody),
 }
 
 /// A body that ended early.
@@ -81,6 +84,9 @@ impl Body for ServiceBody {
                 .poll_frame(cx)
                 .map_err(|error| Broken { text: error.to_string(), answer: respond::UPSTREAM_BROKE }),
             ServiceBody::Handler(body) => body.poll(cx).map_ok(Frame::data),
+            ServiceBody::File(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|error| Broken { text: error.to_string(), answer: respond::FILE_BROKE }),
         }
     }
 
@@ -88,6 +94,7 @@ impl Body for ServiceBody {
         match self {
             ServiceBody::Upstream(body) => body.is_end_stream(),
             ServiceBody::Handler(body) => body.stream.is_none(),
+            ServiceBody::File(body) => body.is_end_stream(),
         }
     }
 
@@ -95,6 +102,7 @@ impl Body for ServiceBody {
         match self {
             ServiceBody::Upstream(body) => body.size_hint(),
             ServiceBody::Handler(_) => SizeHint::default(),
+            ServiceBody::File(body) => body.size_hint(),
         }
     }
 }
