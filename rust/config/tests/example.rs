@@ -56,7 +56,6 @@ fn exactly_the_unavailable_features_are_errors() {
             ("nylon.yaml", 16, "user", "`user` of `runtime`"),
             ("nylon.yaml", 17, "group", "`group` of `runtime`"),
             ("nylon.yaml", 22, "upgrade_sock", "`upgrade_sock` of `runtime`"),
-            ("20-routes.yml", 9, "static", "service_type `static`"),
         ]
     );
     let warnings: Vec<_> =

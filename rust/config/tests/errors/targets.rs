@@ -87,6 +87,20 @@ fn services_have_what_their_type_needs_and_nothing_else() {
     );
     case(
         "service_type: plugin, plugin: {name: auth, entry: hello}",
+        "service_type: static",
+        "answer",
+        "a static service needs `static`",
+        Some("write `static: {root: ./public}`"),
+    );
+    case(
+        "service_type: plugin, plugin: {name: auth, entry: hello}",
+        "service_type: static, static: {root: ., index: a/b}",
+        "a/b",
+        "`index` is the name of a file in each directory: `a/b` is none",
+        None,
+    );
+    case(
+        "service_type: plugin, plugin: {name: auth, entry: hello}",
         "service_type: plugin",
         "answer",
         "a plugin service needs a `plugin`",

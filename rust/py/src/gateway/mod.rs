@@ -378,7 +378,7 @@ fn entries_named<'p>(plan: &'p Plan, plugin: &str) -> BTreeSet<&'p str> {
     let named = plan.routes.iter().flat_map(|route| &route.paths).flat_map(|path| {
         let service = match &plan.services[path.service.0].kind {
             ServiceKind::Plugin(middleware) => Some(&**middleware),
-            ServiceKind::Http { .. } => None,
+            ServiceKind::Http(_) | ServiceKind::Static(_) => None,
         };
         path.middleware.iter().chain(service)
     });
