@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
 use tokio::time::Timeout;
 
@@ -81,8 +81,10 @@ impl Entity for FileEntity {
         HeaderValue::try_from(format!("\"{:x}-{:x}{encoding}\"", since.as_nanos(), self.opened.size)).ok()
     }
 
+    /// In whole seconds, as clients can say them: with more of it a file would be newer than itself.
     fn last_modified(&self) -> Option<SystemTime> {
-        self.opened.modified
+        let since = self.opened.modified?.duration_since(UNIX_EPOCH).ok()?;
+        Some(UNIX_EPOCH + Duration::from_secs(since.as_secs()))
     }
 }
 
