@@ -27,6 +27,7 @@ RUN = HERE / "run"
 PEERS = HERE / "peers"
 SMALL = "x" * 100
 LARGE_BYTES = 1 << 20
+FILE_BYTES = 100_000
 
 
 @dataclass
@@ -110,10 +111,12 @@ def nginx_command(config: Path) -> list[str]:
 
 
 def start_origin(processes: Processes, core: int) -> tuple[Process, int]:
-    """The nginx origin: 100 bytes everywhere, 1 MiB at /large."""
+    """The nginx origin: 100 bytes everywhere, 1 MiB at /large. Beside it the files that engines serve themselves."""
     (port,) = free_ports(1)
     RUN.mkdir(exist_ok=True)
     (RUN / "large").write_bytes(bytes(LARGE_BYTES))
+    (RUN / "files").mkdir(exist_ok=True)
+    (RUN / "files" / "100k").write_bytes(bytes(FILE_BYTES))
     process = processes.start("origin", nginx_command(write("origin.conf", port=port)), core)
     process.wait_listening(port)
     return process, port
@@ -191,13 +194,17 @@ def start_nylon(processes: Processes, engine: Engine, ports: Ports, core: int) -
                 "name": "origin",
                 "service_type": "http",
                 "endpoints": [{"ip": "127.0.0.1", "port": ports.origin}],
-            }
+            },
+            {"name": "files", "service_type": "static", "static": {"root": str(RUN)}},
         ],
     }
     route: dict[str, object] = {
         "name": "all",
         "route": {"type": "host", "value": "*"},
-        "paths": [{"path": ["/", "/{*path}"], "service": {"name": "origin"}}],
+        "paths": [
+            {"path": "/files/{*path}", "service": {"name": "files"}},
+            {"path": ["/", "/{*path}"], "service": {"name": "origin"}},
+        ],
     }
     if entry := engine.options.get("entry"):
         route["middleware"] = [{"plugin": "bench", "entry": entry}]
@@ -285,10 +292,10 @@ def native(name: str, language: str, entry: str = "check") -> Engine:
 
 EVERYWHERE = ("small", "paced", "large", "http2", "http2-large", "connection", "tls", "handshake", "stale")
 ENGINES = [
-    Engine("nginx", start_nginx, scenarios=EVERYWHERE),
+    Engine("nginx", start_nginx, scenarios=(*EVERYWHERE, "static")),
     Engine("nginx 64k", start_nginx, scenarios=("large", "http2-large"), options={"buffers": "large"}),
     Engine("haproxy", start_haproxy, scenarios=EVERYWHERE),
-    Engine("nylon", start_nylon, scenarios=EVERYWHERE),
+    Engine("nylon", start_nylon, scenarios=(*EVERYWHERE, "static")),
     Engine(
         "nylon inline",
         start_nylon,

@@ -72,6 +72,7 @@ SCENARIOS = [
         client=HANDSHAKES,
         tls=True,
     ),
+    Scenario("static", "a file of 100 kB, connections kept", path="/files/100k"),
     Scenario("stale", "100 bytes, the origin silently closes pooled connections after 20 requests"),
 ]
 
