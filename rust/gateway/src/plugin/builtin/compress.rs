@@ -6,11 +6,12 @@
 //! upper bound, and so have the levels.
 
 use super::encoder::Encoder;
-use super::{apply, failed, pass, vary};
+use super::ending::{conclude, fail, pass};
+use super::vary;
 use crate::plugin::{BodyUse, EntryTraits, Pending, PhaseCall, PluginEntry, Session};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use nylon_config::plan::{Compress, Encoding, MediaPattern};
-use nylon_core::{Exchange, Op, Outcome, Phase, PhaseMask};
+use nylon_core::{Exchange, FailureKind, Op, Outcome, Phase, PhaseMask};
 
 /// Fields that vouch for the bytes as the service sent them: with one of them the bytes stay as they are.
 const DIGESTS: [HeaderName; 4] = [
@@ -35,7 +36,7 @@ impl CompressEntry {
         if let Some((encoding, level)) = self.choose(&call.exchange.request.headers) {
             call.session.slot = Some(Box::new(Encoder::new(encoding, level)));
         }
-        pass(call.exchange)
+        Pending::Ready(pass(call.exchange))
     }
 
     /// With the head, before it is sent.
@@ -49,7 +50,7 @@ impl CompressEntry {
             false => self.may_compress(response.status, &response.headers, length),
         };
         if !eligible {
-            return pass(call.exchange);
+            return Pending::Ready(pass(call.exchange));
         }
         let mut ops: Vec<Op> = vary(&response.headers, "accept-encoding").into_iter().collect();
         if let Some(encoder) = encoder(call.session) {
@@ -66,18 +67,18 @@ impl CompressEntry {
                 call.session.takes_chunks = true;
             }
         }
-        apply(call, &ops, Outcome::Next)
+        Pending::Ready(conclude(call.exchange, &ops, Outcome::Next))
     }
 
     fn chunk<'a>(&'a self, call: PhaseCall<'a>) -> Pending<'a> {
         let encoder = call.session.slot.as_mut().and_then(|slot| slot.downcast_mut::<Encoder>());
         let (Some(encoder), Some(chunk)) = (encoder, &call.exchange.chunk) else {
-            return pass(call.exchange);
+            return Pending::Ready(pass(call.exchange));
         };
-        match encoder.encode(&chunk.data, chunk.end_of_stream) {
-            Ok(encoded) => apply(call, &[Op::SetChunk(encoded.into())], Outcome::Next),
-            Err(error) => failed(call.exchange, format!("the encoder failed: {error}")),
-        }
+        Pending::Ready(match encoder.encode(&chunk.data, chunk.end_of_stream) {
+            Ok(encoded) => conclude(call.exchange, &[Op::SetChunk(encoded.into())], Outcome::Next),
+            Err(error) => fail(call.exchange, FailureKind::Raised, format!("the encoder failed: {error}")),
+        })
     }
 
     /// Whether the response is one that gains by it and may be changed (RFC 9110, 7.7 and 8.4; RFC 9111, 5.2.2.6).

@@ -3,12 +3,13 @@
 //! The gateway is the only one who says so: what a service says about it is taken out, since two answers are none to a
 //! browser. A preflight never reaches the service, be its origin allowed or not.
 
-use super::{apply, heads_only, pass, refuse, vary};
+use super::ending::{conclude, pass, refuse};
+use super::{heads_only, vary};
 use crate::plugin::{EntryTraits, Pending, PhaseCall, PluginEntry};
 use crate::respond;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use nylon_config::plan::{Allowed, Cors, OriginPattern};
-use nylon_core::{Exchange, Op, Outcome, Phase, PhaseMask};
+use nylon_core::{Exchange, Finished, Op, Outcome, Phase, PhaseMask};
 
 /// What only the gateway says.
 const FIELDS: [HeaderName; 6] = [
@@ -56,7 +57,7 @@ impl CorsEntry {
         }
     }
 
-    fn request<'a>(&'a self, call: PhaseCall<'a>) -> Pending<'a> {
+    fn request(&self, call: PhaseCall<'_>) -> Finished {
         let request = &call.exchange.request;
         let Some(origin) = sole(&request.headers) else { return pass(call.exchange) };
         let allowed = self.allows(origin);
@@ -64,8 +65,8 @@ impl CorsEntry {
             && request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         if !allowed && self.refuse_others && !is_own(origin, &call.exchange) {
             call.session.slot = Some(Box::new(Noted::Answered));
-            let depends = vary(&call.exchange.response.headers, "origin");
-            return refuse(call, respond::OTHER_ORIGIN, depends.as_slice());
+            let depends = (header::VARY, HeaderValue::from_static("origin"));
+            return refuse(call.exchange, respond::OTHER_ORIGIN, [depends]);
         }
         if !preflight {
             if allowed && !matches!(self.origins, Allowed::All) {
@@ -85,10 +86,10 @@ impl CorsEntry {
             ops.extend_from_slice(&self.preflight);
         }
         call.session.slot = Some(Box::new(Noted::Answered));
-        apply(call, &ops, Outcome::End)
+        conclude(call.exchange, &ops, Outcome::End)
     }
 
-    fn response<'a>(&'a self, call: PhaseCall<'a>) -> Pending<'a> {
+    fn response(&self, call: PhaseCall<'_>) -> Finished {
         let noted = call.session.slot.as_ref().and_then(|slot| slot.downcast_ref::<Noted>());
         let headers = &call.exchange.response.headers;
         let origin = match (noted, &self.origins) {
@@ -106,7 +107,7 @@ impl CorsEntry {
         if let Allowed::Listed(_) = self.origins {
             ops.extend(vary(headers, "origin"));
         }
-        apply(call, &ops, Outcome::Next)
+        conclude(call.exchange, &ops, Outcome::Next)
     }
 
     fn allows(&self, origin: &HeaderValue) -> bool {
@@ -126,10 +127,10 @@ impl PluginEntry for CorsEntry {
     }
 
     fn call<'a>(&'a self, call: PhaseCall<'a>) -> Pending<'a> {
-        match call.call.phase {
+        Pending::Ready(match call.call.phase {
             Phase::RequestFilter => self.request(call),
             _ => self.response(call),
-        }
+        })
     }
 }
 

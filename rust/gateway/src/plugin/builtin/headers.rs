@@ -3,12 +3,13 @@
 //! All values are rendered before the first change is made, so that a template sees the request as it came, and a value
 //! that is no value leaves the head alone. Values that no request has a part in are made into operations once.
 
-use super::{apply, failed, heads_only, rendered_value};
+use super::ending::{conclude, fail};
+use super::{heads_only, rendered_value};
 use crate::plugin::{EntryTraits, Pending, PhaseCall, PluginEntry};
 use http::{HeaderName, HeaderValue};
 use nylon_config::plan::HeaderChanges;
 use nylon_core::template::Template;
-use nylon_core::{Exchange, Op, Outcome, Phase, PhaseMask};
+use nylon_core::{Exchange, FailureKind, Op, Outcome, Phase, PhaseMask};
 
 pub(super) struct HeaderModifier {
     phase: Phase,
@@ -93,16 +94,17 @@ impl PluginEntry for HeaderModifier {
     }
 
     fn call<'a>(&'a self, call: PhaseCall<'a>) -> Pending<'a> {
-        match &self.changes {
-            Changes::Constant(ops) => apply(call, ops, Outcome::Next),
+        let exchange = call.exchange;
+        Pending::Ready(match &self.changes {
+            Changes::Constant(ops) => conclude(exchange, ops, Outcome::Next),
             Changes::Rendered(changes) => {
                 let ops: Result<Vec<Op>, String> =
-                    changes.iter().map(|change| change.op(&call.exchange)).collect();
+                    changes.iter().map(|change| change.op(&exchange)).collect();
                 match ops {
-                    Ok(ops) => apply(call, &ops, Outcome::Next),
-                    Err(why) => failed(call.exchange, why),
+                    Ok(ops) => conclude(exchange, &ops, Outcome::Next),
+                    Err(why) => fail(exchange, FailureKind::Raised, why),
                 }
             }
-        }
+        })
     }
 }

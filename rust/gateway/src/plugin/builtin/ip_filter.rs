@@ -3,14 +3,14 @@
 //! `deny` wins over `allow`, and where there is an `allow` list, an address that is not on it is refused. So the order in
 //! which the lists are written says nothing, and a longer list never opens what a shorter one has closed.
 
+use super::ending::{pass, refuse};
 use super::heads_only;
-use super::refusal::{conclude, refuse};
 use crate::plugin::{EntryTraits, Pending, PhaseCall, PluginEntry};
 use crate::respond::ErrorAnswer;
 use http::StatusCode;
 use ipnet::IpNet;
 use nylon_config::plan::IpFilter;
-use nylon_core::{Outcome, PhaseMask};
+use nylon_core::PhaseMask;
 use std::net::IpAddr;
 
 /// The entry of one middleware.
@@ -43,7 +43,7 @@ impl PluginEntry for IpEntry {
 
     fn call<'a>(&'a self, call: PhaseCall<'a>) -> Pending<'a> {
         if self.lets_through(call.exchange.facts.client_ip) {
-            return Pending::Ready(conclude(call.exchange, Vec::new(), Outcome::Next));
+            return Pending::Ready(pass(call.exchange));
         }
         let answer = ErrorAnswer { status: StatusCode::FORBIDDEN, text: "forbidden" };
         Pending::Ready(refuse(call.exchange, answer, []))

@@ -15,6 +15,8 @@ mod compress;
 mod cors;
 /// What makes bodies smaller.
 mod encoder;
+/// How a call ends.
+mod ending;
 /// Fields of a head.
 mod headers;
 /// Requests by the client's address.
@@ -27,8 +29,6 @@ mod kept;
 mod rate_limit;
 /// Answers that lead elsewhere.
 mod redirect;
-/// Requests that are not let through.
-mod refusal;
 /// The name of a request.
 mod request_id;
 /// What built-ins have beside their settings.
@@ -38,12 +38,11 @@ mod watched;
 
 pub(crate) use state::State;
 
-use super::{BodyUse, EntryTraits, Pending, PhaseCall, PluginEntry};
-use crate::respond::ErrorAnswer;
+use super::{BodyUse, EntryTraits, PluginEntry};
 use http::{HeaderMap, HeaderValue, header};
 use nylon_config::plan::{Builtin, Plan};
 use nylon_core::template::Template;
-use nylon_core::{Exchange, Failure, FailureKind, Finished, Op, Outcome, PhaseMask};
+use nylon_core::{Exchange, Op, PhaseMask};
 use std::sync::Arc;
 
 /// The entry that does what `builtin` says. `state` is what the built-ins of all plans share.
@@ -71,32 +70,6 @@ const fn heads_only(phases: PhaseMask) -> EntryTraits {
     EntryTraits { phases, request_body: false, response_body: BodyUse::OnDemand }
 }
 
-/// Goes on with nothing changed.
-fn pass<'a>(exchange: Box<Exchange>) -> Pending<'a> {
-    finished(exchange, Outcome::Next)
-}
-
-/// Applies `ops`, all of them or, where the head has no room for them, none. Made whole before the first is applied, they
-/// need no copy of the head to be undone with, as a handler's do, which come one by one.
-fn apply<'a>(call: PhaseCall<'a>, ops: &[Op], outcome: Outcome) -> Pending<'a> {
-    let PhaseCall { mut exchange, call, .. } = call;
-    debug_assert!(ops.iter().all(|op| op.check_phase(call.phase, exchange.chunk.is_some()).is_ok()));
-    if let Err(error) = Op::check_room(ops, &exchange) {
-        return failed(exchange, error.to_string());
-    }
-    ops.iter().cloned().for_each(|op| op.apply(&mut exchange));
-    finished(exchange, outcome)
-}
-
-/// Ends the exchange with an answer of the gateway's own, with these fields in its head.
-fn refuse<'a>(call: PhaseCall<'a>, answer: ErrorAnswer, fields: &[Op]) -> Pending<'a> {
-    let (head, body) = answer.for_request(call.exchange.facts.id);
-    let mut ops = vec![Op::SetStatus(head.status), Op::SetResponseBody(body)];
-    ops.extend(head.headers.iter().map(|(name, value)| Op::SetResponseHeader(name.clone(), value.clone())));
-    ops.extend_from_slice(fields);
-    apply(call, &ops, Outcome::End)
-}
-
 /// What a template gives for this request, as the value of a field. What a client sent into it can make it invalid, and
 /// never a second field.
 fn rendered_value(template: &Template, exchange: &Exchange) -> Result<HeaderValue, String> {
@@ -110,14 +83,4 @@ fn vary(headers: &HeaderMap, name: &'static str) -> Option<Op> {
     let mut said = said.map(<[u8]>::trim_ascii);
     let says = said.any(|known| known == b"*" || known.eq_ignore_ascii_case(name.as_bytes()));
     (!says).then(|| Op::AddResponseHeader(header::VARY, HeaderValue::from_static(name)))
-}
-
-/// The end of a call for a request with which the configuration makes no sense.
-fn failed<'a>(exchange: Box<Exchange>, why: String) -> Pending<'a> {
-    finished(exchange, Outcome::Failed(Failure::new(FailureKind::Raised, why)))
-}
-
-/// The end of a call.
-fn finished<'a>(exchange: Box<Exchange>, outcome: Outcome) -> Pending<'a> {
-    Pending::Ready(Finished { exchange, outcome, ops: Vec::new(), state: None })
 }

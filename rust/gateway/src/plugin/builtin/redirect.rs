@@ -4,12 +4,13 @@
 //! host, so that nothing but the configuration chooses the site that a client is sent to. A request that is where it
 //! would be sent passes, or it would come again for ever.
 
-use super::{apply, failed, heads_only, pass};
+use super::ending::{conclude, fail, pass};
+use super::heads_only;
 use crate::plugin::{EntryTraits, Pending, PhaseCall, PluginEntry};
 use http::header;
 use http::uri::Authority;
 use nylon_config::plan::{Redirect, RedirectTarget};
-use nylon_core::{Exchange, Op, Outcome, PhaseMask, TargetPart};
+use nylon_core::{Exchange, FailureKind, Op, Outcome, PhaseMask, TargetPart};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 /// What no URL holds as it is (RFC 3986, 2), and browsers would mend in ways of their own.
@@ -87,21 +88,24 @@ impl PluginEntry for RedirectEntry {
     }
 
     fn call<'a>(&'a self, call: PhaseCall<'a>) -> Pending<'a> {
-        let target = match self.target(&call.exchange) {
-            Ok(target) => target,
-            Err(why) => return failed(call.exchange, why),
-        };
-        let here = call.exchange.url();
-        let path_of_here = &here[here.len() - call.exchange.request.target().as_str().len()..];
-        if target == here || target == path_of_here {
-            return pass(call.exchange);
-        }
-        let location = match Op::header_value(target.into()) {
-            Ok(location) => location,
-            Err(error) => return failed(call.exchange, error.to_string()),
-        };
-        let ops = [Op::SetStatus(self.redirect.status), Op::SetResponseHeader(header::LOCATION, location)];
-        apply(call, &ops, Outcome::End)
+        let exchange = call.exchange;
+        let location = self.target(&exchange).and_then(|target| {
+            let here = exchange.url();
+            let path_of_here = &here[here.len() - exchange.request.target().as_str().len()..];
+            if target == here || target == path_of_here {
+                return Ok(None);
+            }
+            Op::header_value(target.into()).map(Some).map_err(|error| error.to_string())
+        });
+        Pending::Ready(match location {
+            Ok(None) => pass(exchange),
+            Ok(Some(location)) => {
+                let status = Op::SetStatus(self.redirect.status);
+                let location = Op::SetResponseHeader(header::LOCATION, location);
+                conclude(exchange, &[status, location], Outcome::End)
+            }
+            Err(why) => fail(exchange, FailureKind::Raised, why),
+        })
     }
 }
 

@@ -3,7 +3,8 @@
 //! The name is the gateway's own, which its log has, unless one that the client brought is to be kept: whoever follows a
 //! request over several systems finds it under that.
 
-use super::{apply, heads_only};
+use super::ending::{conclude, pass};
+use super::heads_only;
 use crate::plugin::{EntryTraits, Pending, PhaseCall, PluginEntry};
 use http::HeaderValue;
 use nylon_config::plan::RequestIdField;
@@ -33,7 +34,8 @@ impl PluginEntry for RequestIdEntry {
         if call.call.phase == Phase::ResponseFilter {
             let kept = call.session.slot.as_ref().and_then(|slot| slot.downcast_ref::<HeaderValue>());
             let id = kept.cloned().unwrap_or_else(|| own(call.exchange.facts.id));
-            return apply(call, &[Op::SetResponseHeader(name.clone(), id)], Outcome::Next);
+            let set = [Op::SetResponseHeader(name.clone(), id)];
+            return Pending::Ready(conclude(call.exchange, &set, Outcome::Next));
         }
         let headers = &call.exchange.request.headers;
         let mut sent = headers.get_all(name).iter();
@@ -45,10 +47,10 @@ impl PluginEntry for RequestIdEntry {
             if self.field.response {
                 call.session.slot = Some(Box::new(id.clone()));
             }
-            return super::pass(call.exchange);
+            return Pending::Ready(pass(call.exchange));
         }
-        let id = own(call.exchange.facts.id);
-        apply(call, &[Op::SetRequestHeader(name.clone(), id)], Outcome::Next)
+        let set = [Op::SetRequestHeader(name.clone(), own(call.exchange.facts.id))];
+        Pending::Ready(conclude(call.exchange, &set, Outcome::Next))
     }
 }
 

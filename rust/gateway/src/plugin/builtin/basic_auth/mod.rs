@@ -7,9 +7,9 @@
 mod users;
 
 use super::background::{Heavy, NotRun};
+use super::ending::{conclude, fail, refuse};
 use super::heads_only;
 use super::kept::Kept;
-use super::refusal::{conclude, fail, refuse};
 use super::state::State;
 use super::watched::Watched;
 use crate::plugin::{EntryTraits, Pending, PhaseCall, PluginEntry};
@@ -82,7 +82,7 @@ impl BasicEntry {
             ops.push(Op::RemoveRequestHeader(header::AUTHORIZATION));
         }
         ops.push(Op::SetRequestHeader(self.rules.user_header.clone(), value));
-        conclude(exchange, ops, Outcome::Next)
+        conclude(exchange, &ops, Outcome::Next)
     }
 
     fn refuse(&self, exchange: Box<Exchange>) -> Finished {

@@ -11,9 +11,9 @@ mod fetched;
 /// Signatures.
 mod token;
 
+use super::ending::{conclude, fail, refuse};
 use super::heads_only;
 use super::kept::Kept;
-use super::refusal::{conclude, fail, refuse};
 use super::state::State;
 use super::watched::{Reader, Watched};
 use crate::plugin::{EntryTraits, Pending, PhaseCall, PluginEntry};
@@ -112,7 +112,7 @@ impl JwtEntry {
                 if !self.rules.forward_token {
                     ops.extend(without_token(&self.rules, &exchange));
                 }
-                conclude(exchange, ops, Outcome::Next)
+                conclude(exchange, &ops, Outcome::Next)
             }
             Err(refusal) => self.refuse(exchange, refusal),
         }

@@ -17,9 +17,9 @@ mod redis;
 /// What is asked of the two.
 mod store;
 
+use super::ending::{conclude, fail, pass, refuse};
 use super::heads_only;
 use super::kept::Kept;
-use super::refusal::{conclude, fail, refuse};
 use super::state::State;
 use crate::plugin::{EntryTraits, Pending, PhaseCall, PluginEntry};
 use crate::respond::ErrorAnswer;
@@ -143,7 +143,7 @@ impl RateEntry {
 
     fn judge(&self, exchange: Box<Exchange>, decision: &Decision) -> Finished {
         if decision.allowed {
-            return conclude(exchange, Vec::new(), Outcome::Next);
+            return pass(exchange);
         }
         let answer = ErrorAnswer { status: StatusCode::TOO_MANY_REQUESTS, text: "too many requests" };
         // With `always` the response phase adds them, as to every response.
@@ -178,7 +178,7 @@ impl RateEntry {
                     );
                 }
                 match (self.rules.on_store_error, &self.local) {
-                    (OnStoreError::Allow, _) => return conclude(exchange, Vec::new(), Outcome::Next),
+                    (OnStoreError::Allow, _) => return pass(exchange),
                     (OnStoreError::Local, Some(buckets)) => buckets.take(key.as_bytes()),
                     (OnStoreError::Local | OnStoreError::Fail, _) => {
                         let why = format!("the store of the rate limit does not answer: {why}");
@@ -254,7 +254,7 @@ impl PluginEntry for RateEntry {
             let told = decision.map(|decision| self.fields.of(decision));
             // Beside those of other limits, and of the service itself.
             let ops = told.into_iter().flatten().map(|(name, value)| Op::AddResponseHeader(name, value));
-            return Pending::Ready(conclude(exchange, ops.collect(), Outcome::Next));
+            return Pending::Ready(conclude(exchange, &ops.collect::<Vec<_>>(), Outcome::Next));
         }
         let key = match self.key(&exchange) {
             Ok(key) => key,
