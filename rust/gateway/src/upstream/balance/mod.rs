@@ -27,6 +27,8 @@ mod health;
 mod budget;
 /// Requests that wait for a place.
 mod gate;
+/// An endpoint as the configuration has it.
+mod origin;
 /// A service and its endpoints.
 mod service;
 /// What people are told of a service.

@@ -1,19 +1,19 @@
 //! A service and its endpoints: who is chosen for a request, and what its outcome says of who was chosen.
 
-use super::super::tls::{EndpointTls, ServiceTls};
-use super::address::{Target, is_name};
+use super::super::tls::ServiceTls;
 use super::budget::Budget;
 use super::clock::{self, seconds_until};
 use super::ejection::may_eject;
 use super::endpoint::{Endpoint, Seat, State};
 use super::gate::Gate;
+use super::origin::Origin;
 use super::smooth::Smooth;
 use super::{Address, choice, rendezvous};
 use arc_swap::ArcSwap;
-use nylon_config::plan::{self, Algorithm, Balancing, EndpointAddress, HashBy, UpstreamLimits};
+use nylon_config::plan::{self, Algorithm, Balancing, HashBy, UpstreamLimits};
 use nylon_core::{RequestHead, cookie, joined};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How long a client is told to wait for a place.
@@ -38,60 +38,6 @@ struct Shared {
     ejecting: Mutex<()>,
     /// Held by whoever makes another set.
     changing: Mutex<()>,
-}
-
-/// An endpoint as the configuration has it.
-pub(in crate::upstream) struct Origin {
-    address: EndpointAddress,
-    pub(super) weight: u32,
-    tls: Option<EndpointTls>,
-    resolution: Resolution,
-}
-
-/// What a name resolved to.
-#[derive(Debug, Default)]
-struct Resolution {
-    /// `None`: it never did.
-    found: Mutex<Option<Vec<IpAddr>>>,
-    /// When it will be tried again.
-    next: AtomicU64,
-}
-
-impl Origin {
-    /// The name to be resolved, where it is one.
-    pub(in crate::upstream) fn name(&self) -> Option<&str> {
-        match &self.address {
-            EndpointAddress::Tcp { host, .. } if is_name(host) => Some(host),
-            _ => None,
-        }
-    }
-
-    /// As it is written.
-    pub(super) fn address(&self) -> &EndpointAddress {
-        &self.address
-    }
-
-    /// When its name will be resolved again.
-    pub(in crate::upstream) fn resolved_next(&self, in_time: std::time::Duration) {
-        self.resolution.next.store(clock::now() + clock::millis(in_time), Relaxed);
-    }
-
-    pub(in crate::upstream) fn is_resolved(&self) -> bool {
-        self.name().is_none() || locked(&self.resolution.found).is_some()
-    }
-
-    fn targets(&self) -> Vec<Target> {
-        match &self.address {
-            EndpointAddress::Unix(path) => vec![Target::Unix(path.clone())],
-            EndpointAddress::Tcp { host, port } => {
-                let tcp = |ip| Target::Tcp(SocketAddr::new(ip, *port));
-                match host.parse() {
-                    Ok(ip) => vec![tcp(ip)],
-                    Err(_) => locked(&self.resolution.found).iter().flatten().copied().map(tcp).collect(),
-                }
-            }
-        }
-    }
 }
 
 /// The endpoints as they are known now.
@@ -155,19 +101,9 @@ impl HttpService {
         let tls = upstream.tls.as_ref().map(|tls| ServiceTls::load(tls, upstream.protocol)).transpose()?;
         let shared = before.map_or_else(Arc::default, |before| before.shared.clone());
         let origins = upstream.endpoints.iter().map(|endpoint| {
-            let known =
-                before.and_then(|before| before.origins.iter().find(|o| o.address == endpoint.address));
-            let resolution = known.map_or_else(Resolution::default, |known| Resolution {
-                found: Mutex::new(locked(&known.resolution.found).clone()),
-                next: AtomicU64::new(known.resolution.next.load(Relaxed)),
-            });
+            let known = before.and_then(|b| b.origins.iter().find(|o| *o.address() == endpoint.address));
             let tls = tls.as_ref().map(|tls| tls.to(&endpoint.address)).transpose()?;
-            Ok::<_, String>(Origin {
-                address: endpoint.address.clone(),
-                weight: endpoint.weight,
-                tls,
-                resolution,
-            })
+            Ok::<_, String>(Origin::new(endpoint, tls, known))
         });
         let mut known = before.map_or_else(Vec::new, |before| before.endpoints());
         let service = HttpService {
@@ -229,7 +165,7 @@ impl HttpService {
         let mut all = Vec::new();
         for origin in &self.origins {
             for target in origin.targets() {
-                let address = Address::new(&origin.address, target, origin.tls.clone(), &self.upstream);
+                let address = Address::new(origin.address(), target, origin.tls().cloned(), &self.upstream);
                 let state = known(&address).unwrap_or_default();
                 let gate = self.shared.gate.clone();
                 all.push(Arc::new(Endpoint::new(address, origin.weight, self.balancing(), state, gate)));
@@ -239,12 +175,9 @@ impl HttpService {
     }
 
     /// The name of the origin number `origin` leads to `found`. Says whether that is news.
-    pub(in crate::upstream) fn resolved(&self, origin: usize, mut found: Vec<IpAddr>) -> bool {
-        found.sort_unstable();
-        found.dedup();
+    pub(in crate::upstream) fn resolved(&self, origin: usize, found: Vec<IpAddr>) -> bool {
         let _changing = locked(&self.shared.changing);
-        let before = locked(&self.origins[origin].resolution.found).replace(found.clone());
-        if before.as_ref() == Some(&found) {
+        if !self.origins[origin].found(found) {
             return false;
         }
         let mut known = self.endpoints();
@@ -321,7 +254,7 @@ impl HttpService {
         }
         let checks = set.all.iter().map(|e| if e.is_sick() { e.next_check() } else { e.ejected_until() });
         let unresolved = self.origins.iter().filter(|origin| !origin.is_resolved());
-        let next = checks.chain(unresolved.map(|o| o.resolution.next.load(Relaxed))).min();
+        let next = checks.chain(unresolved.map(Origin::next_resolution)).min();
         Refused::Down(seconds_until(next.unwrap_or(now), now))
     }
 
@@ -409,7 +342,7 @@ fn is_same_place(one: &Address, other: &Address) -> bool {
     one.endpoint() == other.endpoint() && one.target() == other.target()
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each value is replaced whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
