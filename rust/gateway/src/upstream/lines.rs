@@ -163,13 +163,20 @@ impl Lines {
         endpoint
     }
 
-    /// Forgets what leads nowhere.
+    /// Forgets a connection that has ended.
     fn forget(&self, address: &Address, line: &Rc<Line>) {
+        if let Some(endpoint) = self.endpoints.borrow().get(address) {
+            endpoint.lines.borrow_mut().retain(|known| !Rc::ptr_eq(known, line));
+        }
+        self.tidy(address);
+    }
+
+    /// Forgets an endpoint without connections.
+    fn tidy(&self, address: &Address) {
         let mut endpoints = self.endpoints.borrow_mut();
-        let Some(endpoint) = endpoints.get(address) else { return };
-        endpoint.lines.borrow_mut().retain(|known| !Rc::ptr_eq(known, line));
-        // Whoever opens a connection holds on to it.
-        if Rc::strong_count(endpoint) == 1 && endpoint.lines.borrow().is_empty() {
+        // Whoever opens a connection holds on to its endpoint.
+        let is_unused = |e: &Rc<Endpoint>| Rc::strong_count(e) == 1 && e.lines.borrow().is_empty();
+        if endpoints.get(address).is_some_and(is_unused) {
             endpoints.remove(address);
         }
     }
@@ -198,7 +205,12 @@ pub(super) async fn place(pool: &Rc<Pool>, address: &Address) -> Result<Place, F
             },
         }
     });
-    opened.await.map_err(|_| connect::too_slow(address))?
+    let opened = opened.await.unwrap_or_else(|_| Err(connect::too_slow(address)));
+    drop(endpoint);
+    if opened.is_err() {
+        pool.lines.tidy(address);
+    }
+    opened
 }
 
 async fn open(pool: &Rc<Pool>, address: &Address, endpoint: &Rc<Endpoint>) -> Result<Rc<Line>, ForwardError> {
@@ -232,7 +244,8 @@ async fn open(pool: &Rc<Pool>, address: &Address, endpoint: &Rc<Endpoint>) -> Re
         // Its errors reach whoever waits for a response on it.
         driven.watch.drive(connection).await;
         driven.leaving.set(true);
-        drop(driven.connection.borrow_mut().take());
+        let ended = driven.connection.borrow_mut().take();
+        drop(ended);
         pool.lines.forget(driven.watch.address(), &driven);
     });
     Ok(line)

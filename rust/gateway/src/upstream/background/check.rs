@@ -1,4 +1,5 @@
-//! Endpoints are asked whether they are well, each on a connection of its own, the way requests go.
+//! Endpoints are asked whether they are well, each on a connection of its own (over HTTP/2 one that stays), the way
+//! requests go.
 
 use super::super::balance::{Endpoint, HttpService, clock};
 use super::super::body::{SendBody, Upload};

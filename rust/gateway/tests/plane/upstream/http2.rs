@@ -1,8 +1,8 @@
 //! Services over HTTP/2: what is shared, what is sent again, what is waited for and for how long.
 
 use super::frames::{
-    ACK, DATA, END_STREAM, Frames, HEADERS, MAX_STREAMS, PING, REFUSED_STREAM, RST_STREAM, WINDOW,
-    WINDOW_UPDATE,
+    ACK, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, MAX_STREAMS, PING, REFUSED_STREAM, RST_STREAM,
+    WINDOW, WINDOW_UPDATE,
 };
 use super::peer::Peer;
 use super::{at, gateway_to};
@@ -181,6 +181,26 @@ fn what_was_on_its_way_when_the_endpoint_said_goodbye_goes_to_another_connection
 }
 
 #[test]
+fn what_an_endpoint_that_leaves_has_begun_it_ends() {
+    let origin = origin(&[], |frames, connection, stream| {
+        if connection == 0 {
+            // The head first, so that the goodbye comes in the middle of a response.
+            frames.write(HEADERS, END_HEADERS, stream, &[0x88])?;
+            frames.go_away(stream)?;
+            frames.write(DATA, END_STREAM, stream, b"ended")?;
+            return Ok(true);
+        }
+        Ok(false)
+    });
+    let gateway = speaking_http2(origin.port, "");
+    let mut client = gateway.connect();
+    assert_eq!(client.get("/").text(), "ended");
+    client.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nxy");
+    assert_eq!(client.response().text(), "1");
+    assert_eq!(origin.seen(|seen| seen.connections), 2);
+}
+
+#[test]
 fn what_the_endpoint_may_have_done_is_not_sent_again() {
     let requests = Arc::new(AtomicUsize::new(0));
     let seen = requests.clone();
@@ -255,7 +275,7 @@ fn silence_inside_a_body_ends_the_response_unmistakably() {
     let origin = Origin::start(|connection| {
         let mut frames = Frames::open(connection, &[])?;
         let stream = frames.next_of(HEADERS)?.stream;
-        frames.write(HEADERS, 4, stream, &[0x88])?;
+        frames.write(HEADERS, END_HEADERS, stream, &[0x88])?;
         frames.write(DATA, 0, stream, b"begun")?;
         frames.next_of(RST_STREAM)?;
         let stream = frames.next_of(HEADERS)?.stream;
