@@ -23,7 +23,7 @@ fn upstream(files: &BrokerFiles, rest: &str, runtime: &str) -> Upstream {
     let loaded = load(files, rest, runtime).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(loaded.warnings, []);
     match loaded.plan.services.into_iter().next().expect("one service").kind {
-        ServiceKind::Http(upstream) => upstream,
+        ServiceKind::Http(upstream) => *upstream,
         other => panic!("{other:?}"),
     }
 }
