@@ -44,9 +44,10 @@ async fn handshake(tls: &Tls, mut stream: TcpStream) -> io::Result<Option<TlsStr
         );
         stream.write_all(answer.as_bytes()).await?;
         stream.shutdown().await?;
-        // Closing with bytes unread would reset the connection, and perhaps take the answer away with it.
-        let mut dropped = [0; 4096];
-        while stream.try_read(&mut dropped).is_ok_and(|length| length > 0) {}
+        // Closing with bytes unread would reset the connection, and perhaps take the answer away with it. More than a
+        // head need not be read for that.
+        let mut dropped = [0; 16_384];
+        let _ = stream.try_read(&mut dropped);
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak TLS"));
     }
     let started = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
