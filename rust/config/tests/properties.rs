@@ -17,8 +17,8 @@ fn parse(text: &str) -> Result<Loaded, ConfigErrors> {
     nylon_config::parse_str("nylon.yaml", text, DIRECTORY.path(), &|_| None)
 }
 
-/// Keys that the configuration chooses itself; they cannot be misspelt.
-const CHOSEN: [&str; 3] = ["safe", "anything", "deep"];
+/// Keys that the configuration chooses itself; they cannot be misspelt. `https` without its last letter is another key.
+const CHOSEN: [&str; 4] = ["safe", "anything", "deep", "https"];
 
 /// Every key of the text, with its place as a byte range.
 fn keys(text: &str) -> Vec<(usize, &str)> {
