@@ -8,7 +8,7 @@ use certificate_files::CertificateFiles;
 /// The files that `tls` names.
 mod certificate_files;
 
-/// A copy of the example, with the certificate that it names.
+/// A copy of the example, with the certificate and the directory that it names.
 fn example() -> CertificateFiles {
     let copy = CertificateFiles::new();
     let conf_d = copy.path().join("conf.d");
@@ -22,6 +22,8 @@ fn example() -> CertificateFiles {
             }
         }
     }
+    fs::create_dir(conf_d.join("static")).expect("a directory");
+    copy.write("conf.d/static/index.html", "");
     copy.issue("a", &["a.com"], |_| {});
     copy.issue("chain", &["authority"], |_| {});
     for (from, to) in [("a.pem", "a.crt"), ("a-key.pem", "a.key"), ("chain.pem", "chain.pem")] {
