@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.certificates import Authority
 from support.configs import Config, gateway_config
-from support.https import Site
 from support.origin import Origin
 from support.processes import GatewayProcess, Start
 from xdist.scheduler import LoadScopeScheduling
@@ -67,8 +67,9 @@ def plain() -> Iterator[tuple[GatewayProcess, Origin]]:
 
 
 @pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayProcess, Origin, Site]]:
-    """The same over TLS only, and the site whose certificate it shows."""
-    site = Site(tmp_path_factory.mktemp("site"))
-    with Origin() as origin, GatewayProcess(gateway_config(origin.address, **site.sections)) as gateway:
-        yield gateway, origin, site
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayProcess, Origin, Authority]]:
+    """The same over TLS only, for `localhost`, and who has signed its certificate."""
+    authority = Authority(tmp_path_factory.mktemp("authority"))
+    sections = {"http": [], "https": ["127.0.0.1:0"], "tls": [authority.issue("localhost", "localhost")]}
+    with Origin() as origin, GatewayProcess(gateway_config(origin.address, **sections)) as gateway:
+        yield gateway, origin, authority

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 
+from support.certificates import Authority
 from support.golang import tool
-from support.https import Site
 from support.origin import Origin
 from support.processes import GatewayProcess
 
@@ -36,6 +36,6 @@ def test_a_plain_listener_passes_every_case(plain: tuple[GatewayProcess, Origin]
     h2spec(gateway)
 
 
-def test_a_listener_with_tls_passes_every_case(secure: tuple[GatewayProcess, Origin, Site]) -> None:
+def test_a_listener_with_tls_passes_every_case(secure: tuple[GatewayProcess, Origin, Authority]) -> None:
     gateway, _, _ = secure
     h2spec(gateway, "--tls", "--insecure")

@@ -31,11 +31,18 @@ class Authority:
         replace(cert, chain)
         return {"type": "custom", "cert": str(cert), "key": str(key), "domains": list(names)}
 
-    def client(self) -> ssl.SSLContext:
-        """A client that believes this authority alone, and checks names."""
+    def client(self, *protocols: str) -> ssl.SSLContext:
+        """A client that believes this authority alone, checks names, and asks for these protocols."""
         context = ssl.create_default_context()
         self._ca.configure_trust(context)
+        if protocols:
+            context.set_alpn_protocols(list(protocols))
         return context
+
+    @property
+    def pem(self) -> bytes:
+        """The authority's own certificate."""
+        return self._ca.cert_pem.bytes()
 
     def careless_client(self) -> ssl.SSLContext:
         """A client that takes this authority's certificates for any name, so that a test can look at them."""

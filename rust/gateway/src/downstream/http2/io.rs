@@ -6,7 +6,7 @@
 //! that it reads.
 
 use super::calm::Calm;
-use super::frames::Frames;
+use super::frames::{Frames, Kind};
 use crate::downstream::socket::ClientSocket;
 use std::cell::Cell;
 use std::io;
@@ -20,6 +20,8 @@ use tokio::time::Instant;
 /// Bytes that a connection still takes of a client that was sent away.
 const LINGER_BYTES: usize = 1 << 20;
 const ENHANCE_YOUR_CALM: u32 = 0xb;
+/// DATA frames that are read before those who wait for them get a turn: h2 takes what nobody has read yet for a flood.
+const DATA_AT_ONCE: u32 = 512;
 
 /// The client's socket.
 pub(super) struct Http2Io {
@@ -33,6 +35,8 @@ pub(super) struct Http2Io {
     begun: Option<Instant>,
     /// All that h2 had to write is written, so the next byte begins a frame.
     is_between_frames: bool,
+    /// DATA frames since others had a turn.
+    data: u32,
     /// The client has ended its side, or was sent away.
     has_ended: bool,
 }
@@ -54,6 +58,7 @@ impl Http2Io {
             head_time,
             begun: Some(start),
             is_between_frames: true,
+            data: 0,
             has_ended: false,
         }
     }
@@ -92,12 +97,21 @@ impl AsyncRead for Http2Io {
         if this.has_ended {
             return Poll::Ready(Ok(()));
         }
+        if this.data >= DATA_AT_ONCE {
+            this.data = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         if let Poll::Ready(result) = this.socket.poll_read(cx, buffer) {
             result?;
             let read = &buffer.filled()[before..];
             this.has_ended = read.is_empty();
-            if let Err(why) = this.frames.follow(read, |kind| this.calm.count(kind)) {
+            let followed = this.frames.follow(read, |kind| {
+                this.data += u32::from(kind == Kind::Data);
+                this.calm.count(kind)
+            });
+            if let Err(why) = followed {
                 buffer.set_filled(before);
                 this.send_away(why, cx);
             }
@@ -109,6 +123,7 @@ impl AsyncRead for Http2Io {
             }
             return Poll::Ready(Ok(()));
         }
+        this.data = 0;
         match this.begun {
             Some(begun) if this.socket.is_late(begun + this.head_time, cx) => {
                 this.send_away("it does not finish what it began", cx);

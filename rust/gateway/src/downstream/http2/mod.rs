@@ -36,9 +36,10 @@ use streams::{Paced, Streams};
 use tokio::time::Instant;
 
 /// Bytes of bodies that a client may send before anyone reads them, on one stream and on all together. No stream can
-/// take all that there is, so one that nobody reads does not stop the others.
+/// take all that there is, so one that nobody reads does not stop the others. h2 lets frames of a few bytes, with all that
+/// they cost it, take half of what there is: so much that a stream of small messages can fill its window with them.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 /// Bytes of a response that wait for the socket, beside the piece that comes next.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Requests taken back before they were looked at, at once (CVE-2023-44487), and malformed ones, over all; beyond
