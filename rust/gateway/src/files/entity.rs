@@ -88,12 +88,15 @@ impl Entity for FileEntity {
     }
 }
 
+/// A read on a thread that may block, with its deadline.
+type Elsewhere = Pin<Box<Timeout<JoinHandle<io::Result<Bytes>>>>>;
+
 /// A part of a file that is being read. It is pulled, so the client's pace holds it back.
 struct Reading {
     file: Arc<File>,
     range: Range<u64>,
     /// A read that had to go to a thread that may block.
-    waiting: Option<Pin<Box<Timeout<JoinHandle<io::Result<Bytes>>>>>>,
+    waiting: Option<Elsewhere>,
 }
 
 impl Stream for Reading {

@@ -40,7 +40,7 @@ thread_local! {
             noted: Cell::new(0),
             scratch: Cell::new(None),
             seat: OnceCell::new(),
-            free: OwnFree::NONE,
+            free: OwnFree::none(),
         }
     };
 }

@@ -62,7 +62,9 @@ pub(super) struct OwnFree(RefCell<VecDeque<u32>>);
 
 impl OwnFree {
     /// None yet.
-    pub(super) const NONE: OwnFree = OwnFree(RefCell::new(VecDeque::new()));
+    pub(super) const fn none() -> OwnFree {
+        OwnFree(RefCell::new(VecDeque::new()))
+    }
 
     /// The one that was left longest ago.
     fn next(&self) -> Option<u32> {
