@@ -290,7 +290,10 @@ def native(name: str, language: str, entry: str = "check") -> Engine:
     return Engine(f"nylon {name}", start_nylon, checks=True, scenarios=("small", "paced"), options=options)
 
 
-EVERYWHERE = ("small", "paced", "large", "http2", "http2-large", "connection", "tls", "handshake", "stale")
+EVERYWHERE = (
+    *("small", "paced", "large", "connection", "stale"),
+    *("http2", "http2-large", "http2-tls", "tls", "handshake"),
+)
 ENGINES = [
     Engine("nginx", start_nginx, scenarios=(*EVERYWHERE, "static")),
     Engine("nginx 64k", start_nginx, scenarios=("large", "http2-large"), options={"buffers": "large"}),

@@ -67,6 +67,12 @@ SCENARIOS = [
     Scenario("connection", "100 bytes, a new connection per request", arguments=["-H", "Connection: close"]),
     Scenario("tls", "100 bytes over TLS 1.3, connections kept", tls=True),
     Scenario(
+        "http2-tls",
+        "100 bytes over HTTP/2 and TLS 1.3, eight requests at once on each connection",
+        client=H2LOAD,
+        tls=True,
+    ),
+    Scenario(
         "handshake",
         "100 bytes over TLS 1.3, a full handshake per request",
         client=HANDSHAKES,
