@@ -1,9 +1,9 @@
 //! Finds the rule for a request: header selector, then host, then path pattern, then method.
 //!
-//! Hosts and header values are hash look-ups, paths one matchit tree per route, so that a request costs the same with
-//! ten routes and with a hundred thousand. Routes whose patterns and methods are the same (the tenants of one
-//! platform) share one tree: it names rules by their place in the route. A tree is asked with the very path that will be
-//! forwarded, so routing and forwarding cannot see two different paths.
+//! Hosts, header values and paths without parameters are hash look-ups, the other paths one matchit tree per route, so that a
+//! request costs much the same with ten routes and with a hundred thousand. Routes whose patterns and methods are the same
+//! (the tenants of one platform) share one tree: it names rules by their place in the route. A tree is asked with the
+//! very path that will be forwarded, so routing and forwarding cannot see two different paths.
 
 /// Which route a host belongs to.
 mod hosts;
@@ -54,7 +54,47 @@ impl Target {
 }
 
 /// The patterns of a route, with the rules behind each.
-type Tree = matchit::Router<Vec<Target>>;
+#[derive(Debug, Default)]
+struct Tree {
+    /// Those without a parameter: one that is the whole path wins over all others.
+    fixed: HashMap<Box<str>, Vec<Target>>,
+    others: matchit::Router<Vec<Target>>,
+}
+
+impl Tree {
+    fn of(rules: &[PathRule]) -> Result<Tree, String> {
+        let mut places: HashMap<&str, usize> = HashMap::default();
+        let mut targets: Vec<(&str, Vec<Target>)> = Vec::new();
+        for (rule, path) in rules.iter().enumerate() {
+            for (pattern, text) in path.patterns.iter().enumerate() {
+                let place = *places.entry(text).or_insert_with(|| {
+                    targets.push((text, Vec::new()));
+                    targets.len() - 1
+                });
+                let methods = path.methods.clone();
+                targets[place].1.push(Target { methods, rule, pattern, preflights: preflights(path) });
+            }
+        }
+        let mut tree = Tree::default();
+        for (pattern, list) in targets {
+            if pattern.contains(['{', '}']) {
+                tree.others.insert(pattern, list).map_err(|error| format!("{pattern}: {error}"))?;
+            } else {
+                tree.fixed.insert(pattern.into(), list);
+            }
+        }
+        Ok(tree)
+    }
+
+    /// The rules behind the pattern of a path, and what that captured.
+    fn at<'t>(&'t self, path: &'t str) -> Option<(&'t [Target], Vec<(&'t str, &'t str)>)> {
+        if let Some(targets) = self.fixed.get(path) {
+            return Some((targets, Vec::new()));
+        }
+        let found = self.others.at(path).ok()?;
+        Some((found.value, found.params.iter().collect()))
+    }
+}
 
 /// What makes the trees of two routes alike: of each rule the patterns, the methods, and whether it takes preflights.
 type Shape<'p> = Vec<(&'p [String], &'p [Method], bool)>;
@@ -91,7 +131,7 @@ impl Router {
             let tree = match known.get(&shape) {
                 Some(tree) => *tree,
                 None => {
-                    router.trees.push(tree(&route.paths)?);
+                    router.trees.push(Tree::of(&route.paths)?);
                     known.insert(shape, router.trees.len() - 1);
                     router.trees.len() - 1
                 }
@@ -118,18 +158,18 @@ impl Router {
     /// it asks about, unless a rule names `OPTIONS`, if `Cors` is there to answer it.
     pub fn find<'p>(&'p self, headers: &HeaderMap, host: &str, method: &Method, path: &'p str) -> Routed<'p> {
         let Some(paths) = self.paths(headers, host) else { return Routed::NoRoute };
-        let Ok(found) = self.trees[paths.tree].at(path) else { return Routed::NoRoute };
-        let target = taking(found.value, method).or_else(|| {
+        let Some((targets, params)) = self.trees[paths.tree].at(path) else { return Routed::NoRoute };
+        let target = taking(targets, method).or_else(|| {
             let asked = asked_by_preflight(method, headers)?;
-            taking(found.value, &asked).filter(|target| target.preflights)
+            taking(targets, &asked).filter(|target| target.preflights)
         });
         match target {
             Some(target) => Routed::Rule(RuleMatch {
                 rule: paths.first_rule + target.rule,
                 pattern: target.pattern,
-                params: found.params.iter().collect(),
+                params,
             }),
-            None => Routed::OtherMethods(allowed(found.value)),
+            None => Routed::OtherMethods(allowed(targets)),
         }
     }
 
@@ -157,26 +197,6 @@ fn asked_by_preflight(method: &Method, headers: &HeaderMap) -> Option<Method> {
 fn preflights(rule: &PathRule) -> bool {
     let answers = |handler: &Handler| matches!(handler, Handler::Builtin(Builtin::Cors(_)));
     rule.middleware.iter().any(|middleware| answers(&middleware.handler) && middleware.when.is_empty())
-}
-
-fn tree(rules: &[PathRule]) -> Result<Tree, String> {
-    let mut places: HashMap<&str, usize> = HashMap::default();
-    let mut targets: Vec<(&str, Vec<Target>)> = Vec::new();
-    for (rule, path) in rules.iter().enumerate() {
-        for (pattern, text) in path.patterns.iter().enumerate() {
-            let place = *places.entry(text).or_insert_with(|| {
-                targets.push((text, Vec::new()));
-                targets.len() - 1
-            });
-            let methods = path.methods.clone();
-            targets[place].1.push(Target { methods, rule, pattern, preflights: preflights(path) });
-        }
-    }
-    let mut tree = Tree::new();
-    for (pattern, list) in targets {
-        tree.insert(pattern, list).map_err(|error| format!("{pattern}: {error}"))?;
-    }
-    Ok(tree)
 }
 
 /// The methods that these rules take, each once.
