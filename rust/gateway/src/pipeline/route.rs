@@ -33,8 +33,11 @@ pub struct RuleMatch<'p> {
     /// Which of the rule's patterns matched.
     pub pattern: usize,
     /// What the pattern captured, as the client wrote it.
-    pub params: Vec<(&'p str, &'p str)>,
+    pub params: Captured<'p>,
 }
+
+/// Names of parameters, and what stands in the path for them.
+type Captured<'p> = Vec<(&'p str, &'p str)>;
 
 /// One rule behind a pattern.
 #[derive(Debug)]
@@ -87,7 +90,7 @@ impl Tree {
     }
 
     /// The rules behind the pattern of a path, and what that captured.
-    fn at<'t>(&'t self, path: &'t str) -> Option<(&'t [Target], Vec<(&'t str, &'t str)>)> {
+    fn at<'t>(&'t self, path: &'t str) -> Option<(&'t [Target], Captured<'t>)> {
         if let Some(targets) = self.fixed.get(path) {
             return Some((targets, Vec::new()));
         }
