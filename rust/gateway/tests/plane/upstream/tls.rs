@@ -235,8 +235,9 @@ fn http2_is_agreed_on_in_the_handshake_or_refused() {
         assert!(response.text().starts_with("GET https://test/x?y HTTP/2.0\n"), "{}", response.text());
     }
     assert_eq!(peer.connections(), 1);
-    for alpn in [&["http/1.1"][..], &[]] {
-        let old = Peer::start(false, Some(authority.server(&["127.0.0.1"], alpn)));
+    // The second one does speak it, but has not said so.
+    for (speaks, alpn) in [(false, &["http/1.1"][..]), (true, &[])] {
+        let old = Peer::start(speaks, Some(authority.server(&["127.0.0.1"], alpn)));
         let gateway = gateway_to(&at(old.port), &service, "");
         assert_eq!(gateway.connect().get("/").status, 502);
     }
