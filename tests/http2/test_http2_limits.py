@@ -111,8 +111,8 @@ def test_what_a_client_does_not_finish_ends_its_connection_in_time(start: Start,
 
 
 def test_a_connection_with_nothing_to_do_is_closed_in_time(origin: Origin, start: Start) -> None:
-    gateway = start(limits={"keepalive_timeout_ms": 300})
-    origin.behave("/slow", lambda line, request: (time.sleep(1), Reply(200, [], b"slow"))[1])
+    gateway = start(limits={"keepalive_timeout_ms": 700})
+    origin.behave("/slow", lambda line, request: (time.sleep(1.5), Reply(200, [], b"slow"))[1])
     with Http2Connection(gateway.address) as connection:
         # Not while it has something to do.
         assert connection.request("GET", "/slow").body == b"slow"
