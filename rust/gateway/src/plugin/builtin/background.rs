@@ -152,7 +152,8 @@ mod tests {
         while heavy.places.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(heavy.run(|| None, || ()).await, Err(NotRun::Full));
+        let refused = tokio::time::timeout(Duration::from_secs(10), heavy.run(|| None, || ())).await;
+        assert_eq!(refused, Ok(Err(NotRun::Full)));
         waiting[0].abort();
         while heavy.places.available_permits() == 0 {
             tokio::task::yield_now().await;
