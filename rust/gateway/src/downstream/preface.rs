@@ -52,7 +52,8 @@ pub(super) async fn is_http2(socket: &mut ClientSocket, deadline: Instant) -> io
 fn is_another_protocol(ahead: &[u8]) -> bool {
     let Some(end) = memchr(b'\n', ahead) else { return false };
     let mut words = ahead[..end].trim_ascii_end().splitn(3, |byte| *byte == b' ');
-    words.nth(2).is_some_and(|version| !version.starts_with(b"HTTP/") && !version.contains(&b' '))
+    let is_http = |version: &[u8]| version.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"HTTP/"));
+    words.nth(2).is_some_and(|version| !is_http(version) && !version.contains(&b' '))
 }
 
 #[cfg(test)]
@@ -71,6 +72,7 @@ mod tests {
         for line in [
             "GET / HTTP/1.1\r\n",
             "GET / HTTP/9\r\n",
+            "GET / http/1.1\r\n",
             "GET /\r\n",
             "GET / a HTTP/1.1\r\n",
             "\r\nGET / X\r\n",

@@ -17,8 +17,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// Bytes that a connection still takes of a client that was sent away.
-const LINGER_BYTES: usize = 1 << 20;
+/// Bytes that a connection still takes of a client that was sent away: more than systems hold of what nobody has read yet,
+/// since a connection closed over unread bytes is reset, and the client may never read why.
+const LINGER_BYTES: usize = 8 << 20;
 const ENHANCE_YOUR_CALM: u32 = 0xb;
 /// DATA frames that are read before those who wait for them get a turn: h2 takes what nobody has read yet for a flood.
 const DATA_AT_ONCE: u32 = 512;
