@@ -40,6 +40,8 @@ pub(super) struct Http2Io {
     data: u32,
     /// The client has ended its side, or was sent away.
     has_ended: bool,
+    /// The GOAWAY for a client that was sent away, while h2 still writes a frame.
+    farewell: Option<[u8; 17]>,
 }
 
 impl Http2Io {
@@ -61,6 +63,7 @@ impl Http2Io {
             is_between_frames: true,
             data: 0,
             has_ended: false,
+            farewell: None,
         }
     }
 
@@ -76,13 +79,18 @@ impl Http2Io {
     fn send_away(&mut self, why: &str, cx: &mut Context<'_>) {
         tracing::debug!("an HTTP/2 client is sent away: {why}");
         self.has_ended = true;
-        if !self.is_between_frames {
-            return;
-        }
         let mut frame = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         frame[9..13].copy_from_slice(&self.frames.last_stream.to_be_bytes());
         frame[13..].copy_from_slice(&ENHANCE_YOUR_CALM.to_be_bytes());
-        if !matches!(self.socket.poll_write(cx, &frame), Poll::Ready(Ok(_))) {
+        self.farewell = Some(frame);
+        self.say_farewell(cx);
+    }
+
+    /// Says why the client is sent away, as soon as no frame of h2's is half written.
+    fn say_farewell(&mut self, cx: &mut Context<'_>) {
+        if let Some(frame) = self.farewell.take_if(|_| self.is_between_frames)
+            && !matches!(self.socket.poll_write(cx, &frame), Poll::Ready(Ok(17)))
+        {
             tracing::debug!("an HTTP/2 client that was sent away could not be told");
         }
     }
@@ -145,6 +153,7 @@ impl AsyncWrite for Http2Io {
         ready!(self.socket.poll_flush(cx))?;
         // h2 flushes once all its frames are written.
         self.is_between_frames = true;
+        self.say_farewell(cx);
         Poll::Ready(Ok(()))
     }
 
