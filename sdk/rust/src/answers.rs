@@ -8,7 +8,10 @@ use std::str::FromStr;
 
 /// Text, which the gateway sends as ASCII or UTF-8.
 pub(crate) fn text(answer: &[u8]) -> String {
-    String::from_utf8_lossy(answer).into_owned()
+    match std::str::from_utf8(answer) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(answer).into_owned(),
+    }
 }
 
 /// Text where there is any.

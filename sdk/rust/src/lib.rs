@@ -14,6 +14,7 @@ mod phase;
 mod plugin;
 mod request;
 mod response;
+mod sessions;
 mod stream;
 
 /// What `export_plugin!` is made of.

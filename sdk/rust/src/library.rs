@@ -5,20 +5,18 @@
 use crate::error::{Error, Result};
 use crate::link::{self, Callback};
 use crate::loaded::{Construct, Loaded};
-use crate::open::OpenSession;
 use crate::panics;
 use crate::phase::Phase;
 use crate::plugin::Plugin;
+use crate::sessions::Sessions;
 use nylon_abi::{FfiBuffer, phase};
-use std::collections::HashMap;
 use std::ffi::{CString, c_char, c_int};
-use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A plugin as a library. `export_plugin!` makes one, the exported functions call it.
 pub struct Library {
     build: fn(&[u8]) -> Result<Plugin>,
-    current: RwLock<Current>,
+    current: Mutex<Current>,
     sessions: Sessions,
 }
 
@@ -40,24 +38,24 @@ impl Library {
     /// A library that is not initialized.
     pub const fn new(build: fn(&[u8]) -> Result<Plugin>) -> Library {
         let current = Current { plugin: None, announced: Vec::new(), failed: false };
-        Library { build, current: RwLock::new(current), sessions: Sessions::new() }
+        Library { build, current: Mutex::new(current), sessions: Sessions::new() }
     }
 
     /// A library that has this plugin already.
     pub(crate) fn of(plugin: Plugin) -> Result<Library> {
         let library = Library::new(|_| Err("this library has its plugin from the start".into()));
         let plugin = Some(Arc::new(Loaded::new(plugin)?));
-        library.current.write().unwrap_or_else(PoisonError::into_inner).plugin = plugin;
+        library.sessions.begin_with(plugin.as_ref());
+        library.current().plugin = plugin;
         Ok(library)
     }
 
     /// The phases of an entry, and whether it wants the request's body and response bodies by chunk; where there is no
     /// such entry, those that there are.
     pub(crate) fn wants(&self, entry: &str) -> Result<(Vec<Phase>, bool, bool), Vec<String>> {
-        let Some(plugin) = self.current.read().unwrap_or_else(PoisonError::into_inner).plugin.clone() else {
-            return Err(Vec::new());
-        };
-        let entry = plugin.entry(entry).ok_or_else(|| plugin.entry_names())?;
+        let Some(plugin) = self.current().plugin.clone() else { return Err(Vec::new()) };
+        let entry = plugin.find(entry.as_bytes()).ok_or_else(|| plugin.entry_names())?;
+        let entry = plugin.entry(entry);
         let phases = Phase::ALL.into_iter().filter(|phase| entry.wants.phases[*phase]).collect();
         Ok((phases, entry.wants.body, entry.wants.by_chunk))
     }
@@ -69,17 +67,18 @@ impl Library {
     pub unsafe fn initialize(&self, config: *const c_char, len: c_int) {
         // SAFETY: as the caller says.
         let config = unsafe { bytes(config.cast(), u64::try_from(len).unwrap_or(0)) };
-        let made = panics::caught(|| -> Result<(Arc<Loaded>, CString)> {
+        let made = panics::caught(|_| -> Result<(Arc<Loaded>, CString)> {
             let loaded = Arc::new(Loaded::new((self.build)(config)?)?);
             let announced = CString::new(loaded.announcement())?;
             Ok((loaded, announced))
         });
         let made = made.unwrap_or_else(|panic| Err(Error::from(panic)));
         let replaced = {
-            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            let mut current = self.current();
             current.failed = made.is_err();
             match made {
                 Ok((loaded, announced)) => {
+                    self.sessions.begin_with(Some(&loaded));
                     if current.announced.last() != Some(&announced) {
                         current.announced.push(announced);
                     }
@@ -92,12 +91,12 @@ impl Library {
             }
         };
         // Outside of the lock, since it may end the replaced plugin.
-        drop_quietly(replaced);
+        drop(replaced);
     }
 
     /// `nylon_entries`: null where the plugin could not be made.
     pub fn entries(&self) -> *const c_char {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current();
         match current.announced.last() {
             Some(announced) if !current.failed => announced.as_ptr(),
             _ => std::ptr::null(),
@@ -111,18 +110,7 @@ impl Library {
     pub unsafe fn register(&self, sid: u32, entry: *const c_char, len: u32, callback: Callback) -> bool {
         // SAFETY: as the caller says.
         let entry = unsafe { bytes(entry.cast(), u64::from(len)) };
-        let Ok(entry) = std::str::from_utf8(entry) else { return false };
-        let Some(plugin) = self.current.read().unwrap_or_else(PoisonError::into_inner).plugin.clone() else {
-            return false;
-        };
-        match OpenSession::open(plugin, entry, sid, callback) {
-            Some(session) => {
-                let replaced = self.sessions.of(sid).insert(sid, Arc::new(session));
-                drop_quietly(replaced);
-                true
-            }
-            None => false,
-        }
+        self.sessions.open(sid, entry, callback)
     }
 
     /// `event_stream`: a phase starts, or a read is answered.
@@ -136,13 +124,13 @@ impl Library {
             // SAFETY: as the caller says.
             let answer = unsafe { bytes(message.ptr, message.len) };
             if !link::answer(message.sid, message.method, answer)
-                && let Some(session) = self.session(message.sid)
+                && let Some(session) = self.sessions.get(message.sid)
             {
                 session.link.keep(message.method, answer);
             }
         } else if let Some(phase) = Phase::from_number(message.phase)
-            && let Some(session) = self.session(message.sid)
-            && let Err(panic) = panics::caught(|| session.run(phase))
+            && let Some(session) = self.sessions.get(message.sid)
+            && let Err(panic) = panics::caught(|guard| session.run(phase, guard))
         {
             eprintln!("nylon-plugin: {phase} {panic}");
         }
@@ -150,35 +138,21 @@ impl Library {
 
     /// `close_session_stream`: nothing of the session is called any more.
     pub fn close(&self, sid: u32) {
-        let session = self.sessions.of(sid).remove(&sid);
-        if let Some(session) = session {
-            session.link.close();
-            drop_quietly(session);
-        }
+        self.sessions.close(sid);
     }
 
     /// `shutdown`: ends the plugin.
     pub fn shutdown(&self) {
-        for session in self.sessions.drain() {
-            session.link.close();
-            drop_quietly(session);
-        }
-        let current = std::mem::take(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner));
+        self.sessions.begin_with(None);
+        self.sessions.close_all();
+        let current = std::mem::take(&mut *self.current());
         if let Some(plugin) = &current.plugin {
             plugin.shut_down();
         }
-        drop_quietly(current);
     }
 
-    fn session(&self, sid: u32) -> Option<Arc<OpenSession>> {
-        self.sessions.of(sid).get(&sid).cloned()
-    }
-}
-
-/// Drops what holds values of the plugin's author, whose `drop` may panic.
-fn drop_quietly<T>(value: T) {
-    if let Err(panic) = panics::caught(|| drop(value)) {
-        eprintln!("nylon-plugin: while something was dropped: {panic}");
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -191,47 +165,5 @@ unsafe fn bytes<'a>(pointer: *const u8, len: u64) -> &'a [u8] {
             unsafe { std::slice::from_raw_parts(pointer, len) }
         }
         _ => &[],
-    }
-}
-
-const SHARDS: usize = 16;
-type Shard = HashMap<u32, Arc<OpenSession>, BuildHasherDefault<SidHasher>>;
-
-/// Open sessions by sid, in shards: exchanges on different cores rarely meet at one lock.
-struct Sessions([Mutex<Shard>; SHARDS]);
-
-impl Sessions {
-    const fn new() -> Sessions {
-        Sessions([const { Mutex::new(HashMap::with_hasher(BuildHasherDefault::new())) }; SHARDS])
-    }
-
-    fn of(&self, sid: u32) -> MutexGuard<'_, Shard> {
-        self.0[sid as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn drain(&self) -> Vec<Arc<OpenSession>> {
-        let shard =
-            |shard: &Mutex<Shard>| std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner));
-        self.0.iter().flat_map(|one| shard(one).into_values()).collect()
-    }
-}
-
-/// Spreads sids, which the gateway chooses and nobody else can.
-#[derive(Default)]
-struct SidHasher(u64);
-
-impl Hasher for SidHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, sid: u32) {
-        self.0 = (self.0 ^ u64::from(sid)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

@@ -45,15 +45,6 @@ thread_local! {
     static ASKING: Cell<*mut Question<'static>> = const { Cell::new(ptr::null_mut()) };
 }
 
-/// Puts back what was asked before, whatever happens.
-struct Asking(*mut Question<'static>);
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        ASKING.set(self.0);
-    }
-}
-
 impl Link {
     pub(crate) fn new(sid: u32, callback: Callback) -> Link {
         Link {
@@ -105,9 +96,12 @@ impl Link {
             }
         };
         let mut question = Question { sid: self.sid, method, take: &mut once };
-        let before = Asking(ASKING.replace((&raw mut question).cast()));
-        self.call(method, payload);
-        drop(before);
+        // Put back afterwards, whatever happens: nothing unwinds out of the gateway.
+        ASKING.with(|asking| {
+            let before = asking.replace((&raw mut question).cast());
+            self.call(method, payload);
+            asking.set(before);
+        });
         match (taken, take) {
             (Some(taken), _) => Ok(taken),
             (None, Some(take)) if wait => self.await_late(method).map(|answer| take(&answer)),

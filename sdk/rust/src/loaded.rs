@@ -6,11 +6,11 @@ use crate::phase::Phase;
 use crate::plugin::{Entry, Plugin};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 pub(crate) struct Loaded {
-    entries: BTreeMap<String, Arc<Entry>>,
+    /// In the order of their names.
+    entries: Vec<Entry>,
     shutdown: Mutex<Option<Box<dyn FnOnce() + Send + Sync>>>,
 }
 
@@ -18,34 +18,40 @@ impl Loaded {
     pub(crate) fn new(plugin: Plugin) -> Result<Loaded> {
         let mut plugin = plugin.recorded()?;
         let shutdown = Mutex::new(plugin.shutdown.take());
-        let entries = plugin.entries.into_iter().map(|(name, entry)| (name, Arc::new(entry))).collect();
+        let entries = plugin.entries.into_values().collect();
         Ok(Loaded { entries, shutdown })
     }
 
-    pub(crate) fn entry(&self, name: &str) -> Option<Arc<Entry>> {
-        self.entries.get(name).cloned()
+    /// The place of the entry of this name.
+    pub(crate) fn find(&self, name: &[u8]) -> Option<usize> {
+        self.entries.binary_search_by(|entry| entry.name.as_bytes().cmp(name)).ok()
+    }
+
+    /// The entry at a place that was found.
+    pub(crate) fn entry(&self, place: usize) -> &Entry {
+        &self.entries[place]
     }
 
     pub(crate) fn entry_names(&self) -> Vec<String> {
-        self.entries.keys().cloned().collect()
+        self.entries.iter().map(|entry| entry.name.clone()).collect()
     }
 
     /// The entries as `nylon_entries` gives them.
     pub(crate) fn announcement(&self) -> String {
-        let entry = |entry: &Arc<Entry>| {
+        let entry = |entry: &Entry| {
             let wants = &entry.wants;
             let phases: Vec<_> =
                 Phase::ALL.into_iter().filter(|phase| wants.phases[*phase]).map(Phase::name).collect();
             json!({"name": entry.name, "phases": phases, "body": wants.body, "stream": wants.by_chunk})
         };
-        serde_json::Value::Array(self.entries.values().map(entry).collect()).to_string()
+        serde_json::Value::Array(self.entries.iter().map(entry).collect()).to_string()
     }
 
     /// Runs what the plugin wants to do at its end, once.
     pub(crate) fn shut_down(&self) {
         let action = self.shutdown.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(action) = action
-            && let Err(panic) = panics::caught(action)
+            && let Err(panic) = panics::caught(|_| action())
         {
             eprintln!("nylon-plugin: shutdown {panic}");
         }
@@ -56,6 +62,7 @@ impl Loaded {
 impl Drop for Loaded {
     fn drop(&mut self) {
         self.shut_down();
+        panics::dropped(std::mem::take(&mut self.entries));
     }
 }
 

@@ -4,7 +4,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::link::{Callback, Link};
 use crate::loaded::Loaded;
-use crate::panics;
+use crate::panics::{self, Guard};
 use crate::phase::{PerPhase, Phase};
 use crate::plugin::{Entry, OwnHandler, Session};
 use http::Extensions;
@@ -13,9 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) struct OpenSession {
     pub(crate) link: Link,
-    /// Holds the plugin for as long as something of it may run.
-    _plugin: Arc<Loaded>,
-    entry: Arc<Entry>,
+    /// Held for as long as something of it may run.
+    plugin: Arc<Loaded>,
+    /// The entry's place in it.
+    entry: usize,
     handlers: Handlers,
     /// What [`Context::state`] keeps between phases.
     state: Mutex<Option<Extensions>>,
@@ -31,20 +32,14 @@ enum Handlers {
 }
 
 impl OpenSession {
-    /// Opens a session; `None` where the plugin has no such entry.
-    pub(crate) fn open(
-        plugin: Arc<Loaded>,
-        entry: &str,
-        sid: u32,
-        callback: Callback,
-    ) -> Option<OpenSession> {
-        let entry = plugin.entry(entry)?;
-        let (link, handlers) = (Link::new(sid, callback), own_handlers(&entry));
-        Some(OpenSession { link, _plugin: plugin, entry, handlers, state: Mutex::default() })
+    /// Opens a session for the entry at this place, and runs its setup if it has one.
+    pub(crate) fn open(plugin: Arc<Loaded>, entry: usize, sid: u32, callback: Callback) -> OpenSession {
+        let handlers = own_handlers(plugin.entry(entry));
+        OpenSession { link: Link::new(sid, callback), plugin, entry, handlers, state: Mutex::default() }
     }
 
     pub(crate) fn entry(&self) -> &Entry {
-        &self.entry
+        self.plugin.entry(self.entry)
     }
 
     pub(crate) fn load_state(&self) -> Option<Extensions> {
@@ -56,12 +51,12 @@ impl OpenSession {
     }
 
     /// Runs a phase's handler, and says what it came to unless that was put off.
-    pub(crate) fn run(self: Arc<Self>, phase: Phase) {
+    pub(crate) fn run(self: Arc<Self>, phase: Phase, guard: Guard) {
         let mut context = Context::new(self.clone(), phase);
         let done = match &self.handlers {
             Handlers::Failed(why) => Err(Error::from(why.as_str())),
-            Handlers::Shared => match &self.entry.handlers[phase] {
-                Some(handler) => run_caught(|| handler(&mut context)),
+            Handlers::Shared => match &self.entry().handlers[phase] {
+                Some(handler) => result(guard.caught(|| handler(&mut context))),
                 None => return self.pass(),
             },
             Handlers::Own(handlers) => {
@@ -69,11 +64,11 @@ impl OpenSession {
                 let taken = place.lock().unwrap_or_else(PoisonError::into_inner).take();
                 match taken {
                     Some(mut handler) => {
-                        let done = run_caught(|| handler(&mut context));
+                        let done = result(guard.caught(|| handler(&mut context)));
                         *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(handler);
                         done
                     }
-                    None if self.entry.wants.phases[phase] => {
+                    None if self.entry().wants.phases[phase] => {
                         Err(format!("{phase} is still running: phases of a session do not overlap").into())
                     }
                     None => return self.pass(),
@@ -90,9 +85,23 @@ impl OpenSession {
     }
 }
 
+/// What the plugin's author keeps in a session may panic when it is dropped.
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if state.is_some() || matches!(self.handlers, Handlers::Own(_)) {
+            panics::dropped((state, std::mem::replace(&mut self.handlers, Handlers::Shared)));
+        }
+    }
+}
+
 /// Runs a handler or a part of one; a panic is its error.
 pub(crate) fn run_caught(action: impl FnOnce() -> Result) -> Result {
-    panics::caught(action).unwrap_or_else(|panic| Err(Error::from(panic)))
+    result(panics::caught(|_| action()))
+}
+
+fn result(caught: Result<Result, String>) -> Result {
+    caught.unwrap_or_else(|panic| Err(Error::from(panic)))
 }
 
 fn own_handlers(entry: &Entry) -> Handlers {

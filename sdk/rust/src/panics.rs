@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
+use std::marker::PhantomData;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 
@@ -12,9 +13,21 @@ thread_local! {
     static CAUGHT: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
+/// Inside of [`caught`], on its thread: what runs there may be caught once more without asking the thread again.
+#[derive(Clone, Copy)]
+pub(crate) struct Guard(PhantomData<*const ()>);
+
+impl Guard {
+    /// As [`caught`].
+    pub(crate) fn caught<T>(self, action: impl FnOnce() -> T) -> Result<T, String> {
+        panic::catch_unwind(AssertUnwindSafe(action))
+            .map_err(|payload| CAUGHT.take().unwrap_or_else(|| format!("panicked: {}", message(&*payload))))
+    }
+}
+
 /// Runs `action`; a panic in it is an error with its message and place, and its backtrace where RUST_BACKTRACE asks for
 /// one.
-pub(crate) fn caught<T>(action: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn caught<T>(action: impl FnOnce(Guard) -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         // The library has a standard library of its own, so this hook is not the gateway's or another plugin's.
@@ -27,10 +40,20 @@ pub(crate) fn caught<T>(action: impl FnOnce() -> T) -> Result<T, String> {
             }
         }));
     });
-    let outer = GUARDED.replace(true);
-    let done = panic::catch_unwind(AssertUnwindSafe(action));
-    GUARDED.set(outer);
-    done.map_err(|payload| CAUGHT.take().unwrap_or_else(|| format!("panicked: {}", message(&*payload))))
+    GUARDED.with(|guarded| {
+        let outer = guarded.replace(true);
+        let guard = Guard(PhantomData);
+        let done = guard.caught(|| action(guard));
+        guarded.set(outer);
+        done
+    })
+}
+
+/// Drops what holds values of the plugin's author, whose `drop` may panic.
+pub(crate) fn dropped<T>(value: T) {
+    if let Err(panic) = caught(|_| drop(value)) {
+        eprintln!("nylon-plugin: while something was dropped: {panic}");
+    }
 }
 
 fn described(info: &PanicHookInfo<'_>) -> String {
