@@ -2,8 +2,9 @@
 //!
 //! What a client has begun (the first settings, a frame that is no part of a body, the fields of a message) has to
 //! end within `header_read_timeout_ms`, and what it does too much of ends the connection ([`super::calm`]). h2 cannot
-//! be told either, so the GOAWAY that says why goes past it, between two of its frames; then the client's end is all
-//! that it reads.
+//! be told either, so the GOAWAY that says why goes past it, between two of its frames. What the client sends after that
+//! is read and dropped here, and what h2 writes goes nowhere; only then h2 reads the client's end. It may take that for an
+//! error, in the middle of a frame, and drop the socket at once.
 
 use super::calm::Calm;
 use super::frames::{Frames, Kind};
@@ -24,6 +25,16 @@ const ENHANCE_YOUR_CALM: u32 = 0xb;
 /// DATA frames that are read before those who wait for them get a turn: h2 takes what nobody has read yet for a flood.
 const DATA_AT_ONCE: u32 = 512;
 
+/// How far a client has been sent away.
+enum Leaving {
+    /// It stays.
+    No,
+    /// This GOAWAY is for it, once h2 has written the frame that it is at.
+    Farewell([u8; 17]),
+    /// It has been told.
+    Told,
+}
+
 /// The client's socket.
 pub(super) struct Http2Io {
     socket: ClientSocket,
@@ -38,10 +49,9 @@ pub(super) struct Http2Io {
     is_between_frames: bool,
     /// DATA frames since others had a turn.
     data: u32,
-    /// The client has ended its side, or was sent away.
+    /// The client has ended its side.
     has_ended: bool,
-    /// The GOAWAY for a client that was sent away, while h2 still writes a frame.
-    farewell: Option<[u8; 17]>,
+    leaving: Leaving,
 }
 
 impl Http2Io {
@@ -63,7 +73,7 @@ impl Http2Io {
             is_between_frames: true,
             data: 0,
             has_ended: false,
-            farewell: None,
+            leaving: Leaving::No,
         }
     }
 
@@ -76,23 +86,41 @@ impl Http2Io {
     }
 
     /// Sends the client away: what it still sends is not looked at.
-    fn send_away(&mut self, why: &str, cx: &mut Context<'_>) {
+    fn send_away(&mut self, why: &str) {
         tracing::debug!("an HTTP/2 client is sent away: {why}");
-        self.has_ended = true;
         let mut frame = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         frame[9..13].copy_from_slice(&self.frames.last_stream.to_be_bytes());
         frame[13..].copy_from_slice(&ENHANCE_YOUR_CALM.to_be_bytes());
-        self.farewell = Some(frame);
-        self.say_farewell(cx);
+        self.leaving = Leaving::Farewell(frame);
     }
 
     /// Says why the client is sent away, as soon as no frame of h2's is half written.
     fn say_farewell(&mut self, cx: &mut Context<'_>) {
-        if let Some(frame) = self.farewell.take_if(|_| self.is_between_frames)
-            && !matches!(self.socket.poll_write(cx, &frame), Poll::Ready(Ok(17)))
-        {
+        let Leaving::Farewell(frame) = self.leaving else { return };
+        if !self.is_between_frames {
+            return;
+        }
+        if !matches!(self.socket.poll_write(cx, &frame), Poll::Ready(Ok(17))) {
             tracing::debug!("an HTTP/2 client that was sent away could not be told");
         }
+        self.leaving = Leaving::Told;
+        // The reading side goes on from here.
+        cx.waker().wake_by_ref();
+    }
+
+    /// The end of a client that was sent away, as h2 reads it: once the client has been told, and has had time to hear.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.say_farewell(cx);
+        match self.leaving {
+            Leaving::Told => self.poll_linger(cx),
+            // With nothing to read, h2 writes what it has begun, and flushes.
+            _ => Poll::Pending,
+        }
+    }
+
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A window opened or a ping answered meanwhile would reset a closed connection.
+        self.socket.poll_linger(cx, LINGER_BYTES)
     }
 }
 
@@ -103,6 +131,9 @@ impl AsyncRead for Http2Io {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !matches!(this.leaving, Leaving::No) {
+            return this.poll_gone(cx);
+        }
         if this.has_ended {
             return Poll::Ready(Ok(()));
         }
@@ -122,7 +153,8 @@ impl AsyncRead for Http2Io {
             });
             if let Err(why) = followed {
                 buffer.set_filled(before);
-                this.send_away(why, cx);
+                this.send_away(why);
+                return this.poll_gone(cx);
             }
             if this.frames.has_rested() {
                 this.begun = None;
@@ -135,8 +167,8 @@ impl AsyncRead for Http2Io {
         this.data = 0;
         match this.begun {
             Some(begun) if this.socket.is_late(begun + this.head_time, cx) => {
-                this.send_away("it does not finish what it began", cx);
-                Poll::Ready(Ok(()))
+                this.send_away("it does not finish what it began");
+                this.poll_gone(cx)
             }
             _ => Poll::Pending,
         }
@@ -145,6 +177,9 @@ impl AsyncRead for Http2Io {
 
 impl AsyncWrite for Http2Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Leaving::Told = self.leaving {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let polled = self.socket.poll_write(cx, bytes);
         self.wrote(polled)
     }
@@ -158,8 +193,7 @@ impl AsyncWrite for Http2Io {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A window opened or a ping answered meanwhile would reset a closed connection.
-        self.socket.poll_linger(cx, LINGER_BYTES)
+        self.poll_linger(cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -171,6 +205,9 @@ impl AsyncWrite for Http2Io {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Leaving::Told = self.leaving {
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
         let polled = self.socket.poll_write_vectored(cx, slices);
         self.wrote(polled)
     }
