@@ -76,12 +76,14 @@ pub(super) fn serve<'s>(
     let beginning = streams.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let (worker, client, calm, pace) = (worker.clone(), client.clone(), calm.clone(), beginning.begin());
-        async move {
+        // In a box: hyper and the runtime move what a stream is made of a few times, and this is nearly all of it.
+        Box::pin(async move {
             let now = SystemTime::now();
             let id = request_id(now);
             let arrived = worker.with_plan(|plan| {
-                let target = request.uri().clone();
+                let target = std::mem::take(request.uri_mut());
                 head::check(request.headers_mut(), &target, plan.limits.max_headers)?;
+                *request.uri_mut() = target;
                 normalise(request, &client, id, now, plan)
             });
             let mut response = match arrived {
@@ -94,7 +96,7 @@ pub(super) fn serve<'s>(
             // What a handler or an answer of ours says of the connection has no place here (RFC 9113, 8.2.2).
             strip_hop_by_hop(response.headers_mut());
             Ok::<_, Infallible>(response.map(|body| Paced::new(body, pace, calm)))
-        }
+        })
     });
     let connection = builder.serve_connection(TokioIo::new(io), service);
     async move {

@@ -114,14 +114,20 @@ impl Drop for Running {
 /// How fast a client takes its response.
 #[derive(Default)]
 pub(super) struct Pace {
-    /// Since when a piece waits for the client to open its window.
-    waits: Cell<Option<Instant>>,
+    /// A piece is on its way.
+    waits: Cell<bool>,
+    /// Since when it waits for the client to open its window; most pieces never do.
+    since: Cell<Option<Instant>>,
     clock: RefCell<Option<Clock>>,
 }
 
 impl Pace {
     fn is_late(&self, stuck: Instant, limit: Duration, cx: &mut Context<'_>) -> bool {
-        let Some(since) = self.waits.get() else { return false };
+        if !self.waits.get() {
+            return false;
+        }
+        let since = self.since.get().unwrap_or_else(Instant::now);
+        self.since.set(Some(since));
         let deadline = since.max(stuck) + limit;
         self.clock.borrow_mut().get_or_insert_with(|| Clock::new(deadline)).is_late(deadline, cx)
     }
@@ -143,7 +149,8 @@ impl Paced {
 
     fn send(&mut self, mut data: Bytes) -> Frame<Bytes> {
         self.rest = data.split_off(data.len().min(PIECE));
-        self.pace.waits.set(Some(Instant::now()));
+        self.pace.waits.set(true);
+        self.pace.since.set(None);
         self.calm.sent_piece();
         Frame::data(data)
     }
@@ -158,7 +165,7 @@ impl Body for Paced {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyAborted>>> {
         let this = &mut *self;
-        this.pace.waits.set(None);
+        this.pace.waits.set(false);
         if !this.rest.is_empty() {
             let rest = std::mem::take(&mut this.rest);
             return Poll::Ready(Some(Ok(this.send(rest))));
