@@ -1,19 +1,12 @@
 //! A file whose content is taken in again when it changes.
 //!
-//! It is looked at once a second. Notices of the kernel would come sooner, but not for files on a network's disk, and not
-//! where a mounted secret is exchanged by a link to another directory. A file that has become unreadable or wrong changes
-//! nothing: what it held before goes on, and the log says why.
+//! A file that has become unreadable or wrong changes nothing: what it held before goes on, and the log says why.
 
 use super::background::{Background, Task};
+use crate::stamp::{LOOK_EVERY, Stamp};
 use arc_swap::ArcSwap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
-
-/// How often the file is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads what a file holds; an error is the whole text for the log.
 pub(crate) type Reader<T> = fn(&Path) -> Result<T, String>;
@@ -22,27 +15,6 @@ pub(crate) type Reader<T> = fn(&Path) -> Result<T, String>;
 pub(crate) struct Watched<T> {
     value: ArcSwap<T>,
     task: OnceLock<Task>,
-}
-
-/// What tells one state of a file from another.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    file: (u64, u64),
-    length: u64,
-    modified: Option<SystemTime>,
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Stamp> {
-        let found = fs::metadata(path).ok()?;
-        Some(Stamp {
-            file: (found.dev(), found.ino()),
-            length: found.len(),
-            modified: found.modified().ok(),
-            changed: (found.ctime(), found.ctime_nsec()),
-        })
-    }
 }
 
 impl<T: Send + Sync + 'static> Watched<T> {
@@ -97,7 +69,8 @@ impl<T: Send + Sync + 'static> Watched<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
+    use std::fs;
+    use std::time::{Duration, Instant};
 
     fn number(path: &Path) -> Result<u32, String> {
         fs::read_to_string(path)
