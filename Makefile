@@ -38,7 +38,7 @@ test: lint test-rust test-go test-python  ## everything that must pass: lints, t
 test-load: $(BUILT)  ## the tests under load with their full numbers of requests (minutes)
 	NYLON_FULL_LOAD=1 $(BIN)/pytest tests/failure/test_denying.py
 
-test-conformance: $(BUILT)  ## HTTP/2 by h2spec, every case (part of `make test`; needs go)
+test-conformance: $(BUILT)  ## the cases of others: h2spec, smuggled requests, a scan of TLS (part of `make test`; needs go)
 	$(BIN)/pytest tests/conformance
 
 chaos: $(BUILT)  ## kill, freeze and restart what can be, for SECONDS a scenario, under a load whose every answer is checked

@@ -1,0 +1,1 @@
+//! Nothing is built of this: the manifest beside it names what is fetched.
