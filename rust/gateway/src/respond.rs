@@ -38,6 +38,9 @@ pub const RESPONSE_TOO_LARGE: ErrorAnswer =
 /// The service broke off inside a body that was being read for a filter.
 pub const UPSTREAM_BROKE: ErrorAnswer =
     ErrorAnswer { status: StatusCode::BAD_GATEWAY, text: "the upstream broke off its response" };
+/// Who was asked for a WebSocket answered something else, which an extended CONNECT cannot carry.
+pub const NO_WEBSOCKET: ErrorAnswer =
+    ErrorAnswer { status: StatusCode::NOT_IMPLEMENTED, text: "no WebSocket is spoken here" };
 /// A page of a site that is not among those allowed.
 pub const OTHER_ORIGIN: ErrorAnswer =
     ErrorAnswer { status: StatusCode::FORBIDDEN, text: "the origin is not allowed" };

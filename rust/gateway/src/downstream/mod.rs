@@ -22,6 +22,8 @@ mod framing;
 mod normalise;
 /// One spelling per path.
 mod path;
+/// What a client wants to speak instead of HTTP.
+mod upgrade;
 /// The request body under its limits.
 mod body;
 
@@ -30,10 +32,10 @@ pub(crate) use connection::serve_connection;
 pub(crate) use normalise::{strip_but_trailers, strip_hop_by_hop};
 pub(crate) use path::normalise_path;
 pub(crate) use stream::{ClientStream, HTTP2};
+pub use upgrade::Upgrade;
 
 use http::HeaderValue;
 use http::uri::Authority;
-use hyper::upgrade::OnUpgrade;
 use nylon_core::{RequestFacts, RequestHead, Scheme};
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -72,12 +74,4 @@ pub struct Arrived {
     pub body: ClientBody,
     /// What the client wants to speak instead of HTTP.
     pub upgrade: Option<Upgrade>,
-}
-
-/// An offered upgrade (RFC 9110, 7.8).
-pub struct Upgrade {
-    /// The connection, once the response 101 is sent.
-    pub connection: OnUpgrade,
-    /// The `upgrade` field.
-    pub protocol: HeaderValue,
 }

@@ -22,8 +22,6 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The host that the client asked for.
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// What an obsolete way to HTTP/2 comes with (RFC 9113, 3.1).
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 const fn bad(text: &'static str) -> ErrorAnswer {
     ErrorAnswer { status: StatusCode::BAD_REQUEST, text }
@@ -41,12 +39,12 @@ pub(super) fn normalise(
     plan: &Plan,
 ) -> Result<Arrived, ErrorAnswer> {
     check_expectation(request.headers())?;
-    let upgrade = upgrade(&mut request);
+    let upgrade = match *request.method() {
+        Method::CONNECT => Some(Upgrade::connected(&mut request)?),
+        _ => Upgrade::offered(&mut request),
+    };
     let (parts, body) = request.into_parts();
     let (method, uri, version, mut headers) = (parts.method, parts.uri, parts.version, parts.headers);
-    if method == Method::CONNECT {
-        return Err(bad("CONNECT is not supported"));
-    }
     let limits = &plan.limits;
     let longest = limits.max_forwarded_body_bytes.unwrap_or(u64::MAX);
     if http_body::Body::size_hint(&body).lower() > longest {
@@ -80,24 +78,6 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), ErrorAnswer> {
         }
         _ => Ok(()),
     }
-}
-
-/// An upgrade is offered where both fields of RFC 9110, 7.8 say so, and only without a body. One to HTTP/2 is none:
-/// what follows it would be read by nobody who checks it.
-fn upgrade(request: &mut Request<Incoming>) -> Option<Upgrade> {
-    let protocol = request.headers().get(header::UPGRADE)?.clone();
-    let is_h2c = |name: &[u8]| name.trim_ascii().eq_ignore_ascii_case(b"h2c");
-    if protocol.as_bytes().split(|byte| *byte == b',').any(is_h2c) {
-        request.headers_mut().remove(HTTP2_SETTINGS);
-        return None;
-    }
-    let mut options =
-        request.headers().get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named =
-        options.any(|list| list.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade")));
-    let plain =
-        named && request.version() == Version::HTTP_11 && http_body::Body::is_end_stream(request.body());
-    plain.then(|| Upgrade { connection: hyper::upgrade::on(request), protocol })
 }
 
 /// The one host of a request: an absolute target's wins over the field (RFC 9112, 3.2.2), which is made to agree.

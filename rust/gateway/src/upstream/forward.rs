@@ -300,6 +300,7 @@ pub(super) fn receive(
     let (Some(upgrade), Some(protocol)) = (upgrade, protocol) else {
         return Err(invalid("it switched protocols without being asked to"));
     };
+    upgrade.verify(response.headers_mut()).map_err(invalid)?;
     let silence = home.connection.watch.limits().read_timeout;
     tunnel::open(worker, upgrade, hyper::upgrade::on(&mut response), seat, silence);
     let (mut parts, body) = response.into_parts();

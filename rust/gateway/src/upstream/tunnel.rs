@@ -11,7 +11,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 const BUFFER: usize = 16 * 1024;
 
@@ -20,30 +20,27 @@ const BUFFER: usize = 16 * 1024;
 pub(super) fn open(worker: &Rc<Worker>, client: Upgrade, service: OnUpgrade, seat: Seat, silence: Duration) {
     let guard = worker.connection();
     tokio::task::spawn_local(async move {
-        let joined = async {
-            let (client, service) = futures_util::future::try_join(client.connection, service).await?;
-            Ok::<_, hyper::Error>(join(TokioIo::new(client), TokioIo::new(service), silence).await)
-        };
-        match joined.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!("upgraded connection: {error}"),
-            Err(error) => tracing::debug!("upgrade: {error}"),
+        match join(client, service, silence).await {
+            Ok(()) => {}
+            Err(error) => tracing::debug!("upgraded connection: {error}"),
         }
         drop((guard, seat));
     });
 }
 
-async fn join<A, B>(client: A, service: B, silence: Duration) -> io::Result<()>
-where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
-{
-    let (mut client_in, mut client_out) = tokio::io::split(client);
-    let (mut service_in, mut service_out) = tokio::io::split(service);
+async fn join(mut client: Upgrade, service: OnUpgrade, silence: Duration) -> io::Result<()> {
+    let upgraded = futures_util::future::try_join(&mut client.connection, service).await;
+    let (to_client, to_service) = upgraded.map_err(io::Error::other)?;
+    let (mut client_in, mut client_out) = tokio::io::split(TokioIo::new(to_client));
+    let (mut service_in, mut service_out) = tokio::io::split(TokioIo::new(to_service));
     let active = Cell::new(Instant::now());
+    let moved = || active.set(Instant::now());
     let both = futures_util::future::try_join(
-        copy(&mut client_in, &mut service_out, &active),
-        copy(&mut service_in, &mut client_out, &active),
+        copy(&mut client_in, &mut service_out, silence, moved),
+        copy(&mut service_in, &mut client_out, silence, || {
+            moved();
+            client.sent_piece();
+        }),
     );
     let silent = async {
         loop {
@@ -60,19 +57,22 @@ where
     }
 }
 
+/// Copies until `from` ends; `moved` is called where a piece came and where it went.
 async fn copy(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    active: &Cell<Instant>,
+    silence: Duration,
+    moved: impl Fn(),
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let length = from.read(&mut buffer).await?;
-        active.set(Instant::now());
+        moved();
         if length == 0 {
             return to.shutdown().await;
         }
-        to.write_all(&buffer[..length]).await?;
-        active.set(Instant::now());
+        // Whoever goes on talking but takes nothing is as good as silent.
+        timeout(silence, to.write_all(&buffer[..length])).await??;
+        moved();
     }
 }

@@ -10,6 +10,8 @@ mod head;
 mod io;
 /// The exchanges of a connection.
 mod streams;
+/// What an extended CONNECT is answered with.
+mod websocket;
 
 use super::Client;
 use super::connection::request_id;
@@ -19,7 +21,7 @@ use crate::pipeline;
 use crate::stop::Stop;
 use crate::worker::Worker;
 use calm::Calm;
-use http::Request;
+use http::{Method, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
@@ -72,7 +74,8 @@ pub(super) fn serve<'s>(
         // Validation has bounded it.
         .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(EARLY_RESETS)
-        .max_local_error_reset_streams(MALFORMED);
+        .max_local_error_reset_streams(MALFORMED)
+        .enable_connect_protocol();
     let beginning = streams.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let (worker, client, calm, pace) = (worker.clone(), client.clone(), calm.clone(), beginning.begin());
@@ -80,6 +83,7 @@ pub(super) fn serve<'s>(
         Box::pin(async move {
             let now = SystemTime::now();
             let id = request_id(now);
+            let connecting = *request.method() == Method::CONNECT;
             let arrived = worker.with_plan(|plan| {
                 let target = std::mem::take(request.uri_mut());
                 head::check(request.headers_mut(), &target, plan.limits.max_headers)?;
@@ -87,12 +91,21 @@ pub(super) fn serve<'s>(
                 normalise(request, &client, id, now, plan)
             });
             let mut response = match arrived {
-                Ok(arrived) => pipeline::serve(&worker, arrived).await,
+                Ok(mut arrived) => {
+                    if let Some(upgrade) = &mut arrived.upgrade {
+                        let calm = calm.clone();
+                        upgrade.on_piece = Some(Rc::new(move || calm.sent_piece()));
+                    }
+                    pipeline::serve(&worker, arrived).await
+                }
                 Err(refused) => {
                     tracing::debug!(request_id = %id, client = %client.ip, "refused: {}", refused.text);
                     refused.response(id)
                 }
             };
+            if connecting {
+                response = websocket::answer(response, id);
+            }
             // What a handler or an answer of ours says of the connection has no place here (RFC 9113, 8.2.2).
             strip_hop_by_hop(response.headers_mut());
             Ok::<_, Infallible>(response.map(|body| Paced::new(body, pace, calm)))

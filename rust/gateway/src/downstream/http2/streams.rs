@@ -74,7 +74,7 @@ impl Streams {
 impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
         let running = Running::new(self.0.clone());
-        // hyper has no other tasks: what it would run for CONNECT is refused.
+        // What a WebSocket sends has a task of its own, which counts like its stream; the tunnel has its clocks.
         let pace = self.0.next.take().unwrap_or_default();
         tokio::task::spawn_local(async move {
             let mut stream = pin!(stream);
