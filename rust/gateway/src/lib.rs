@@ -25,6 +25,8 @@ pub mod files;
 pub mod respond;
 /// Certificates from an authority that issues them by itself.
 pub mod acme;
+/// What clients like, and how much.
+mod likes;
 /// How changes of files are noticed.
 mod stamp;
 /// Whom the gateway believes where it is a client.

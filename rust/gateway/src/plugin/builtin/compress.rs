@@ -8,6 +8,7 @@
 use super::encoder::Encoder;
 use super::ending::{conclude, fail, pass};
 use super::vary;
+use crate::likes::{codings, items};
 use crate::plugin::{BodyUse, EntryTraits, Pending, PhaseCall, PluginEntry, Session};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use nylon_config::plan::{Compress, Encoding, MediaPattern};
@@ -96,21 +97,10 @@ impl CompressEntry {
                 .is_some_and(|value| MediaPattern::any(&self.settings.content_types, value))
     }
 
-    /// What the client likes best of what is offered (RFC 9110, 12.5.3); none where it would rather have none.
+    /// What the client likes best of what is offered; none where it would rather have none.
     fn choose(&self, headers: &HeaderMap) -> Option<(Encoding, u32)> {
-        let any = weight(headers, "*");
-        let identity = weight(headers, "identity").unwrap_or(0);
-        let mut best = None;
-        let mut best_weight = identity.max(1);
-        for &(encoding, level) in &self.settings.encodings {
-            let named = weight(headers, encoding.name());
-            let older = || (encoding == Encoding::Gzip).then(|| weight(headers, "x-gzip")).flatten();
-            let weight = named.or_else(older).or(any).unwrap_or(0);
-            if weight > best_weight || best.is_none() && weight == best_weight {
-                (best, best_weight) = (Some((encoding, level)), weight);
-            }
-        }
-        best
+        let offered = self.settings.encodings.iter().map(|offered| (offered.0.name(), *offered));
+        codings(headers, offered).into_iter().next()
     }
 }
 
@@ -140,28 +130,6 @@ fn length(exchange: &Exchange) -> Option<u64> {
         Some(bytes) => Some(bytes.len() as u64),
         None => exchange.response.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok(),
     }
-}
-
-/// The items of a field that is a list.
-fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim)
-}
-
-/// How much the client likes `coding`, in thousandths; `None` where it does not say.
-fn weight(headers: &HeaderMap, coding: &str) -> Option<u16> {
-    items(headers, &header::ACCEPT_ENCODING).find_map(|item| {
-        let mut parts = item.split(';').map(str::trim);
-        if !parts.next()?.eq_ignore_ascii_case(coding) {
-            return None;
-        }
-        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        // What is no number is no wish.
-        let Some(weight) = weight.map(|weight| weight.trim().parse::<f32>().unwrap_or(0.0)) else {
-            return Some(1000);
-        };
-        Some((weight.clamp(0.0, 1.0) * 1000.0).round() as u16)
-    })
 }
 
 /// The tag of a representation that means the same and has other bytes (RFC 9110, 8.8.1).
