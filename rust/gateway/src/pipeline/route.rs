@@ -1,18 +1,25 @@
 //! Finds the rule for a request: header selector, then host, then path pattern, then method.
 //!
-//! Hosts, header values and paths without parameters are hash look-ups, the other paths one matchit tree per route, so that a
-//! request costs much the same with ten routes and with a hundred thousand. Routes whose patterns and methods are the same
-//! (the tenants of one platform) share one tree: it names rules by their place in the route. A tree is asked with the
+//! Hosts, header values and paths without parameters are hash look-ups; of the other paths it is what they begin with, and a
+//! small matchit tree takes the rest. So a request costs much the same with ten routes and with a hundred thousand, but for the
+//! memory of its route, which is one or two lines of the cache for each look-up. Routes whose patterns and methods are the
+//! same (the tenants of one platform) share theirs, which name rules by their place in the route. They are asked with the
 //! very path that will be forwarded, so routing and forwarding cannot see two different paths.
 
 /// Which route a host belongs to.
 mod hosts;
+/// A hash table for many names.
+mod names;
+/// Which rules a path belongs to.
+mod patterns;
 
 use foldhash::HashMap;
 use hosts::Hosts;
 use http::{HeaderMap, HeaderName, Method, header};
+use names::Names;
 use nylon_config::Plan;
 use nylon_config::plan::{Builtin, Handler, HostPattern, Matcher, PathRule};
+use patterns::{Captured, Patterns, Rests, Table, Target};
 
 /// Where a request goes.
 #[derive(Debug, PartialEq)]
@@ -36,86 +43,26 @@ pub struct RuleMatch<'p> {
     pub params: Captured<'p>,
 }
 
-/// Names of parameters, and what stands in the path for them.
-type Captured<'p> = Vec<(&'p str, &'p str)>;
-
-/// One rule behind a pattern.
-#[derive(Debug)]
-struct Target {
-    methods: Vec<Method>,
-    /// Counted from the route's first.
-    rule: usize,
-    pattern: usize,
-    /// Its middleware answers the preflights of other sites' pages.
-    preflights: bool,
-}
-
-impl Target {
-    fn accepts(&self, method: &Method) -> bool {
-        self.methods.is_empty() || self.methods.contains(method)
-    }
-}
-
-/// The patterns of a route, with the rules behind each.
-#[derive(Debug, Default)]
-struct Tree {
-    /// Those without a parameter: one that is the whole path wins over all others.
-    fixed: HashMap<Box<str>, Vec<Target>>,
-    others: matchit::Router<Vec<Target>>,
-}
-
-impl Tree {
-    fn of(rules: &[PathRule]) -> Result<Tree, String> {
-        let mut places: HashMap<&str, usize> = HashMap::default();
-        let mut targets: Vec<(&str, Vec<Target>)> = Vec::new();
-        for (rule, path) in rules.iter().enumerate() {
-            for (pattern, text) in path.patterns.iter().enumerate() {
-                let place = *places.entry(text).or_insert_with(|| {
-                    targets.push((text, Vec::new()));
-                    targets.len() - 1
-                });
-                let methods = path.methods.clone();
-                targets[place].1.push(Target { methods, rule, pattern, preflights: preflights(path) });
-            }
-        }
-        let mut tree = Tree::default();
-        for (pattern, list) in targets {
-            if pattern.contains(['{', '}']) {
-                tree.others.insert(pattern, list).map_err(|error| format!("{pattern}: {error}"))?;
-            } else {
-                tree.fixed.insert(pattern.into(), list);
-            }
-        }
-        Ok(tree)
-    }
-
-    /// The rules behind the pattern of a path, and what that captured.
-    fn at<'t>(&'t self, path: &'t str) -> Option<(&'t [Target], Captured<'t>)> {
-        if let Some(targets) = self.fixed.get(path) {
-            return Some((targets, Vec::new()));
-        }
-        let found = self.others.at(path).ok()?;
-        Some((found.value, found.params.iter().collect()))
-    }
-}
-
-/// What makes the trees of two routes alike: of each rule the patterns, the methods, and whether it takes preflights.
+/// What makes the patterns of two routes alike: of each rule the patterns, the methods, and whether it takes preflights.
 type Shape<'p> = Vec<(&'p [String], &'p [Method], bool)>;
 
 /// The paths of one route.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Paths {
-    tree: usize,
-    first_rule: usize,
+    table: Table,
+    first_rule: u32,
 }
+
+/// There is one header that selects.
+const HEADER: u32 = 0;
 
 /// All routes of a plan.
 #[derive(Debug, Default)]
 pub struct Router {
     selector: Option<HeaderName>,
-    by_header: HashMap<Box<str>, Paths>,
+    by_header: Names<Paths>,
     hosts: Hosts<Paths>,
-    trees: Vec<Tree>,
+    patterns: Patterns,
 }
 
 impl Router {
@@ -125,25 +72,27 @@ impl Router {
     /// A pattern that the path tree refuses; validation reports these before, so it is a defect of ours.
     pub fn new(plan: &Plan) -> Result<Router, String> {
         let mut router = Router { selector: plan.header_selector.clone(), ..Router::default() };
-        let mut known: HashMap<Shape<'_>, usize> = HashMap::default();
+        let mut known: HashMap<Shape<'_>, Table> = HashMap::default();
+        let mut rests = Rests::default();
         let mut first_rule = 0;
         for route in &plan.routes {
             let rules = route.paths.iter();
             let shape: Shape<'_> =
                 rules.map(|path| (&path.patterns[..], &path.methods[..], preflights(path))).collect();
-            let tree = match known.get(&shape) {
-                Some(tree) => *tree,
+            let table = match known.get(&shape) {
+                Some(table) => *table,
                 None => {
-                    router.trees.push(Tree::of(&route.paths)?);
-                    known.insert(shape, router.trees.len() - 1);
-                    router.trees.len() - 1
+                    let table = router.patterns.add(&route.paths, &mut rests)?;
+                    known.insert(shape, table);
+                    table
                 }
             };
-            let paths = Paths { tree, first_rule };
+            let first = u32::try_from(first_rule).map_err(|_| "too many rules".to_owned())?;
+            let paths = Paths { table, first_rule: first };
             first_rule += route.paths.len();
             match &route.matcher {
                 Matcher::Header(values) => {
-                    router.by_header.extend(values.iter().map(|value| (value.as_str().into(), paths)));
+                    values.iter().for_each(|value| router.by_header.insert(HEADER, value, paths));
                 }
                 Matcher::Host(patterns) => patterns.iter().for_each(|pattern| match pattern {
                     HostPattern::Exact(name) => router.hosts.insert_exact(name, paths),
@@ -161,14 +110,14 @@ impl Router {
     /// it asks about, unless a rule names `OPTIONS`, if `Cors` is there to answer it.
     pub fn find<'p>(&'p self, headers: &HeaderMap, host: &str, method: &Method, path: &'p str) -> Routed<'p> {
         let Some(paths) = self.paths(headers, host) else { return Routed::NoRoute };
-        let Some((targets, params)) = self.trees[paths.tree].at(path) else { return Routed::NoRoute };
+        let Some((targets, params)) = self.patterns.at(paths.table, path) else { return Routed::NoRoute };
         let target = taking(targets, method).or_else(|| {
             let asked = asked_by_preflight(method, headers)?;
             taking(targets, &asked).filter(|target| target.preflights)
         });
         match target {
             Some(target) => Routed::Rule(RuleMatch {
-                rule: paths.first_rule + target.rule,
+                rule: paths.first_rule as usize + target.rule,
                 pattern: target.pattern,
                 params,
             }),
@@ -178,7 +127,7 @@ impl Router {
 
     fn paths(&self, headers: &HeaderMap, host: &str) -> Option<Paths> {
         let value = self.selector.as_ref().and_then(|name| headers.get(name));
-        let by_header = value.and_then(|value| self.by_header.get(value.to_str().ok()?)).copied();
+        let by_header = value.and_then(|value| self.by_header.get(HEADER, value.to_str().ok()?));
         by_header.or_else(|| self.hosts.find(host))
     }
 }
@@ -367,7 +316,7 @@ mod tests {
     route: {type: host, value: c}
     paths: [{path: /x, methods: [POST], service: {name: s}}, {path: '/y/{id}', service: {name: s}}]",
         );
-        assert_eq!(router.trees.len(), 2);
+        assert_eq!(router.patterns.trees(), 1);
         assert_eq!(["a", "b", "c"].map(|host| rule(find(&router, host, "GET", "/y/1"))), [1, 3, 5].map(Some));
         assert_eq!(rule(find(&router, "b", "GET", "/x")), Some(2));
         assert_eq!(find(&router, "c", "GET", "/x"), Routed::OtherMethods("POST".to_owned()));

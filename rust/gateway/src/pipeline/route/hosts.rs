@@ -1,15 +1,18 @@
 //! Which route a host belongs to: an exact name, else the longest suffix, else whatever is for every host.
 
-use foldhash::HashMap;
+use super::names::Names;
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
+
+/// Exact names are in a table of their own, and so are suffixes.
+const SPACE: u32 = 0;
 
 /// A route for each host. Looking one up costs the same however many there are.
 #[derive(Debug)]
 pub(super) struct Hosts<T> {
-    exact: HashMap<Box<str>, T>,
+    exact: Names<T>,
     /// By what a host ends in, with its first dot: `.example.com`.
-    suffixes: HashMap<Box<str>, T>,
+    suffixes: Names<T>,
     /// Dots in the suffix that has most of them: no more of a host's ends are looked up.
     dots: usize,
     any: Option<T>,
@@ -17,18 +20,18 @@ pub(super) struct Hosts<T> {
 
 impl<T> Default for Hosts<T> {
     fn default() -> Hosts<T> {
-        Hosts { exact: HashMap::default(), suffixes: HashMap::default(), dots: 0, any: None }
+        Hosts { exact: Names::default(), suffixes: Names::default(), dots: 0, any: None }
     }
 }
 
-impl<T: Copy> Hosts<T> {
+impl<T: Copy + Default> Hosts<T> {
     pub(super) fn insert_exact(&mut self, name: &str, route: T) {
-        self.exact.insert(name.into(), route);
+        self.exact.insert(SPACE, name, route);
     }
 
     pub(super) fn insert_suffix(&mut self, suffix: &str, route: T) {
         self.dots = self.dots.max(suffix.matches('.').count());
-        self.suffixes.insert(suffix.into(), route);
+        self.suffixes.insert(SPACE, suffix, route);
     }
 
     pub(super) fn insert_any(&mut self, route: T) {
@@ -38,13 +41,13 @@ impl<T: Copy> Hosts<T> {
     /// The route for a request's host, which has no port.
     pub(super) fn find(&self, host: &str) -> Option<T> {
         let host = canonical(host);
-        self.exact.get(&*host).copied().or_else(|| self.by_suffix(&host)).or(self.any)
+        self.exact.get(SPACE, &host).or_else(|| self.by_suffix(&host)).or(self.any)
     }
 
     fn by_suffix(&self, host: &str) -> Option<T> {
         let ends = host.rmatch_indices('.').take(self.dots).map(|(at, _)| at);
         // From the shortest to the longest. What is all suffix is no host under it.
-        ends.filter(|at| *at > 0).filter_map(|at| self.suffixes.get(&host[at..])).last().copied()
+        ends.filter(|at| *at > 0).filter_map(|at| self.suffixes.get(SPACE, &host[at..])).last()
     }
 }
 
