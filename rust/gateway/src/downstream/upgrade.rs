@@ -4,6 +4,7 @@
 //! From here on both are the same: a GET that offers an upgrade, which is what a service behind us understands. What
 //! only one of them has, the key of the WebSocket handshake, is made up and checked by us for the other.
 
+use crate::likes::items;
 use crate::respond::ErrorAnswer;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -43,10 +44,8 @@ impl Upgrade {
             request.headers_mut().remove(HTTP2_SETTINGS);
             return None;
         }
-        let mut options =
-            request.headers().get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-        let named =
-            options.any(|list| list.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade")));
+        let named = items(request.headers(), &header::CONNECTION)
+            .any(|option| option.eq_ignore_ascii_case("upgrade"));
         let plain =
             named && request.version() == Version::HTTP_11 && http_body::Body::is_end_stream(request.body());
         plain.then(|| Upgrade {

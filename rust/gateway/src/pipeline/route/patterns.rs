@@ -13,7 +13,6 @@ use super::preflights;
 use foldhash::HashMap;
 use http::Method;
 use nylon_config::plan::PathRule;
-use std::ops::Range;
 
 /// Prefixes of more slashes are cut: no more of a path's are looked up.
 const DEEPEST: usize = 31;
@@ -174,7 +173,7 @@ impl Patterns {
     }
 
     fn behind(&self, targets: Targets) -> &[Target] {
-        &self.targets[Range { start: targets.from as usize, end: targets.to as usize }]
+        &self.targets[targets.from as usize..targets.to as usize]
     }
 
     #[cfg(test)]
